@@ -1,0 +1,26 @@
+import { defineConfig } from "vitest/config";
+
+/** One project per kind of test (folders under test/), so that each kind can be run, and timed, by itself. */
+const project = (name: string, options: { testTimeout: number; fileParallelism?: boolean }) => ({
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    environment: "node" as const,
+    testTimeout: options.testTimeout,
+    hookTimeout: options.testTimeout,
+    fileParallelism: options.fileParallelism ?? true,
+  },
+});
+
+export default defineConfig({
+  test: {
+    projects: [
+      project("unit", { testTimeout: 20_000 }),
+      project("property", { testTimeout: 60_000 }),
+      project("sim", { testTimeout: 60_000 }),
+      project("integration", { testTimeout: 120_000, fileParallelism: false }),
+      project("browser", { testTimeout: 300_000, fileParallelism: false }),
+      project("e2e", { testTimeout: 300_000, fileParallelism: false }),
+    ],
+  },
+});
