@@ -1,0 +1,43 @@
+/**
+ * @file What the session (socket, heartbeats) and the compute thread (θ, engine, shards) say to each other. Commands are
+ * carried out in order; an `apply` also drops the units of earlier versions that have not been started.
+ */
+import type { Backend } from "../engine/engine.ts";
+import type { Fallback, Lease, LeaseId, RunDescription, SnapshotReference, Version } from "../wire/protocol.ts";
+
+export type ComputeCommand =
+  /** Create the engine for this run; `url` is the coordinator's HTTP origin. */
+  | { readonly type: "prepare"; readonly run: RunDescription; readonly url: string }
+  /** Fetch and verify θ, then warm the engine up. */
+  | { readonly type: "load"; readonly snapshot: SnapshotReference }
+  | { readonly type: "apply"; readonly version: Version; readonly hash: string; readonly payload: Uint8Array }
+  | { readonly type: "work"; readonly lease: Lease }
+  /** Forget all queued work: the connection that leased it is gone. */
+  | { readonly type: "forget" };
+
+export type WorkResult = {
+  readonly lease: LeaseId;
+  readonly base: Version;
+  /** Of the θ that was used. */
+  readonly hash: string;
+  readonly firstUnit: number;
+  readonly units: number;
+  readonly tokens: number;
+  readonly lossSum: number;
+  readonly computeMs: number;
+};
+
+export type ComputeEvent =
+  | { readonly type: "prepared"; readonly backend: Backend; readonly fallbacks: readonly Fallback[] }
+  | { readonly type: "loaded"; readonly version: Version; readonly hash: string; readonly unitMs: number }
+  | { readonly type: "applied"; readonly version: Version; readonly hash: string }
+  /** The last unit of all queued work begins now: time to pull, so that the next lease is here when it ends. */
+  | { readonly type: "nearlyIdle" }
+  | ({ readonly type: "contribution"; readonly payload: Uint8Array } & WorkResult)
+  | ({ readonly type: "evaluation" } & WorkResult)
+  /** A lease is over: all its units are reported, or the rest was dropped. */
+  | { readonly type: "leaseDone"; readonly lease: LeaseId; readonly dropped: number }
+  /** θ is not what the coordinator says it should be; it must be loaded again. */
+  | { readonly type: "diverged"; readonly version: Version; readonly reason: string }
+  /** The command could not be carried out; the session decides whether to try again. */
+  | { readonly type: "failed"; readonly during: ComputeCommand["type"]; readonly message: string };
