@@ -1,0 +1,77 @@
+/**
+ * @file The 64-bit hash of parameters that travels with results: two workers agree on θ exactly when their bits do.
+ *
+ * It finds differences that come from faults, not from an adversary who constructs collisions.
+ */
+
+import { chunkBounds, chunkCount } from "./chunks.ts";
+import { mix32 } from "./rng.ts";
+
+/** Odd multipliers of xxHash32 and MurmurHash3: bijective on uint32, bits well spread. */
+const MULTIPLIER_A = 0x9e3779b1;
+const MULTIPLIER_B = 0xc2b2ae3d;
+
+/**
+ * Hash of bits[from, to) as two uint32, written to out[at] and out[at + 1]. Mutates out.
+ *
+ * Elements i ≡ 0, 1 (mod 2) go to separate stripes (two dependency chains), each with two lanes h ← rotl((h ⊕ x)·M, r),
+ * M and r differing by lane. Each step is a bijection of h for given x and of x for given h, so a single changed element
+ * always changes its lanes; every element enters 64 bits of state.
+ */
+export function hashChunk(bits: Uint32Array, from: number, to: number, out: Uint32Array, at: number): void {
+  let a0 = 0x243f6a88;
+  let b0 = 0x85a308d3;
+  let a1 = 0x13198a2e;
+  let b1 = 0x03707344;
+  const whole = from + ((to - from) & ~1);
+  for (let i = from; i < whole; i += 2) {
+    const x0 = bits[i]!;
+    const x1 = bits[i + 1]!;
+    a0 = Math.imul(a0 ^ x0, MULTIPLIER_A);
+    b0 = Math.imul(b0 ^ x0, MULTIPLIER_B);
+    a1 = Math.imul(a1 ^ x1, MULTIPLIER_A);
+    b1 = Math.imul(b1 ^ x1, MULTIPLIER_B);
+    a0 = (a0 << 13) | (a0 >>> 19);
+    b0 = (b0 << 17) | (b0 >>> 15);
+    a1 = (a1 << 13) | (a1 >>> 19);
+    b1 = (b1 << 17) | (b1 >>> 15);
+  }
+  if (whole < to) {
+    a0 = Math.imul(a0 ^ bits[whole]!, MULTIPLIER_A);
+    b0 = Math.imul(b0 ^ bits[whole]!, MULTIPLIER_B);
+  }
+  out[at] = mix32(mix32(a0 ^ (to - from)) + a1);
+  out[at + 1] = mix32(mix32(b0 + (to - from)) ^ b1);
+}
+
+/**
+ * Folds the chunk hashes (pairs, in chunk order) and the number of elements to 16 hexadecimal digits.
+ *
+ * @throws RangeError when there are not as many pairs as `length` elements have chunks.
+ */
+export function combineHashes(chunkHashes: Uint32Array, length: number): string {
+  if (chunkHashes.length !== 2 * chunkCount(length)) {
+    throw new RangeError(`${chunkHashes.length / 2} chunk hashes for ${chunkCount(length)} chunks`);
+  }
+  let a = mix32(length);
+  let b = mix32(length ^ 0xa4093822);
+  for (let i = 0; i < chunkHashes.length; i += 2) {
+    a = mix32(Math.imul(a, MULTIPLIER_A) + chunkHashes[i]!);
+    b = mix32(Math.imul(b, MULTIPLIER_B) + chunkHashes[i + 1]!);
+  }
+  return a.toString(16).padStart(8, "0") + b.toString(16).padStart(8, "0");
+}
+
+/**
+ * 64-bit hash of the bits of params [P] f32 (so +0 and −0 differ, and NaNs by payload): chunks of 65,536 elements hashed
+ * apart and combined in order, hence the same for any number of threads. 16 hexadecimal digits.
+ */
+export function hashParams(params: Float32Array): string {
+  const bits = new Uint32Array(params.buffer, params.byteOffset, params.length);
+  const hashes = new Uint32Array(2 * chunkCount(params.length));
+  for (let chunk = 0; chunk < chunkCount(params.length); chunk++) {
+    const { from, to } = chunkBounds(chunk, params.length);
+    hashChunk(bits, from, to, hashes, 2 * chunk);
+  }
+  return combineHashes(hashes, params.length);
+}
