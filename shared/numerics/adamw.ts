@@ -99,7 +99,24 @@ function updateRun(
 ): void {
   const rest1 = 1 - beta1;
   const rest2 = 1 - beta2;
-  for (let i = from; i < to; i++) {
+  const even = from + ((to - from) & ~1);
+  // Two elements a turn: their square roots and divisions overlap, a third less time per element (test/bench/codec.ts).
+  for (let i = from; i < even; i += 2) {
+    const j = i + 1;
+    const g0 = gradient[i]! * gradientScale;
+    const g1 = gradient[j]! * gradientScale;
+    const m0 = Math.fround(beta1 * m[i]! + rest1 * g0);
+    const m1 = Math.fround(beta1 * m[j]! + rest1 * g1);
+    const v0 = Math.fround(beta2 * v[i]! + rest2 * g0 * g0);
+    const v1 = Math.fround(beta2 * v[j]! + rest2 * g1 * g1);
+    m[i] = m0;
+    m[j] = m1;
+    v[i] = v0;
+    v[j] = v1;
+    params[i] = params[i]! * keep - (learningRate * (m0 * correction1)) / (Math.sqrt(v0 * correction2) + epsilon);
+    params[j] = params[j]! * keep - (learningRate * (m1 * correction1)) / (Math.sqrt(v1 * correction2) + epsilon);
+  }
+  for (let i = even; i < to; i++) {
     const g = gradient[i]! * gradientScale;
     const first = Math.fround(beta1 * m[i]! + rest1 * g);
     const second = Math.fround(beta2 * v[i]! + rest2 * g * g);

@@ -14,31 +14,46 @@ const MULTIPLIER_B = 0xc2b2ae3d;
 /**
  * Hash of bits[from, to) as two uint32, written to out[at] and out[at + 1]. Mutates out.
  *
- * Elements i ≡ 0, 1 (mod 2) go to separate stripes (two dependency chains), each with two lanes h ← rotl((h ⊕ x)·M, r),
- * M and r differing by lane. Each step is a bijection of h for given x and of x for given h, so a single changed element
- * always changes its lanes; every element enters 64 bits of state.
+ * Elements are taken in pairs (x, y), even and odd pairs in separate stripes (independent dependency chains), each with
+ * two lanes of 32 bits:
+ *
+ *     a ← rotl((a ⊕ x)·M_a, 13) + y ;  b ← rotl((b ⊕ y)·M_b, 17) + x
+ *
+ * Each step is a bijection of the lane for given x and y, and of either element for a given lane: one changed element
+ * always changes 64 bits of state. A last group of fewer than four is filled up with zeros; the length tells it apart.
  */
 export function hashChunk(bits: Uint32Array, from: number, to: number, out: Uint32Array, at: number): void {
   let a0 = 0x243f6a88;
-  let b0 = 0x85a308d3;
+  let b0 = 0x05a308d3;
   let a1 = 0x13198a2e;
   let b1 = 0x03707344;
-  const whole = from + ((to - from) & ~1);
-  for (let i = from; i < whole; i += 2) {
+  const whole = from + ((to - from) & ~3);
+  for (let i = from; i < whole; i += 4) {
     const x0 = bits[i]!;
-    const x1 = bits[i + 1]!;
+    const y0 = bits[i + 1]!;
+    const x1 = bits[i + 2]!;
+    const y1 = bits[i + 3]!;
     a0 = Math.imul(a0 ^ x0, MULTIPLIER_A);
-    b0 = Math.imul(b0 ^ x0, MULTIPLIER_B);
+    b0 = Math.imul(b0 ^ y0, MULTIPLIER_B);
     a1 = Math.imul(a1 ^ x1, MULTIPLIER_A);
-    b1 = Math.imul(b1 ^ x1, MULTIPLIER_B);
-    a0 = (a0 << 13) | (a0 >>> 19);
-    b0 = (b0 << 17) | (b0 >>> 15);
-    a1 = (a1 << 13) | (a1 >>> 19);
-    b1 = (b1 << 17) | (b1 >>> 15);
+    b1 = Math.imul(b1 ^ y1, MULTIPLIER_B);
+    a0 = (((a0 << 13) | (a0 >>> 19)) + y0) | 0;
+    b0 = (((b0 << 17) | (b0 >>> 15)) + x0) | 0;
+    a1 = (((a1 << 13) | (a1 >>> 19)) + y1) | 0;
+    b1 = (((b1 << 17) | (b1 >>> 15)) + x1) | 0;
   }
   if (whole < to) {
-    a0 = Math.imul(a0 ^ bits[whole]!, MULTIPLIER_A);
-    b0 = Math.imul(b0 ^ bits[whole]!, MULTIPLIER_B);
+    const x0 = bits[whole]!;
+    const y0 = whole + 1 < to ? bits[whole + 1]! : 0;
+    const x1 = whole + 2 < to ? bits[whole + 2]! : 0;
+    a0 = Math.imul(a0 ^ x0, MULTIPLIER_A);
+    b0 = Math.imul(b0 ^ y0, MULTIPLIER_B);
+    a1 = Math.imul(a1 ^ x1, MULTIPLIER_A);
+    b1 = Math.imul(b1, MULTIPLIER_B);
+    a0 = (((a0 << 13) | (a0 >>> 19)) + y0) | 0;
+    b0 = (((b0 << 17) | (b0 >>> 15)) + x0) | 0;
+    a1 = (a1 << 13) | (a1 >>> 19);
+    b1 = (((b1 << 17) | (b1 >>> 15)) + x1) | 0;
   }
   out[at] = mix32(mix32(a0 ^ (to - from)) + a1);
   out[at + 1] = mix32(mix32(b0 + (to - from)) ^ b1);
