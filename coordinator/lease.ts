@@ -42,7 +42,6 @@ export function leaseUnits({ free, total, unitMs, othersRate, folds }: LeaseQues
   }
   const rate = 1 / unitMs;
   const share = rate / (rate + othersRate);
-  if (othersRate === 0) return { units: free };
   const units = folds ? Math.round(total * share) : Math.ceil((free * share) / 2);
   return { units: Math.min(free, Math.max(1, units)) };
 }

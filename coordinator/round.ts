@@ -27,7 +27,13 @@ export type RoundConfig = {
   readonly probeEveryMs: number;
 };
 
-export type UnitResult = { readonly firstUnit: number; readonly units: number; readonly tokens: number; readonly lossSum: number }; // prettier-ignore
+export type UnitResult = {
+  readonly worker: WorkerId;
+  readonly firstUnit: number;
+  readonly units: number;
+  readonly tokens: number;
+  readonly lossSum: number;
+};
 
 /** The units of one kind of work on one version. */
 export type Pool = {
@@ -65,6 +71,9 @@ export type WorkerRecord = {
   /** Tokens of this worker's merged contributions. */
   readonly tokens: number;
   readonly refused: number;
+  /** Contributions refused for their content, one after the other. */
+  readonly strikes: number;
+  readonly suspendedUntilMs: number;
   readonly waitingReason: string;
 };
 
@@ -79,7 +88,7 @@ export type RoundState = {
   readonly evaluation: Pool | null;
   readonly leases: ReadonlyMap<LeaseId, LeaseRecord>;
   /** Contributions on their way into the merge, by their id. */
-  readonly merging: ReadonlyMap<number, UnitResult & { readonly worker: WorkerId; readonly lease: LeaseId }>;
+  readonly merging: ReadonlyMap<number, UnitResult>;
   readonly workers: ReadonlyMap<WorkerId, WorkerRecord>;
   readonly nextLease: LeaseId;
   /** The newest version whose evaluation is complete; −1 before the first. */
@@ -125,7 +134,7 @@ export type RoundEffect =
   | { readonly type: "discard"; readonly id: number }
   | { readonly type: "refuse"; readonly worker: WorkerId; readonly code: RefusalCode; readonly message: string; readonly accept?: { readonly version: Version } } // prettier-ignore
   | { readonly type: "evaluated"; readonly version: Version; readonly lossSum: number; readonly tokens: number; readonly samples: number } // prettier-ignore
-  | { readonly type: "commit"; readonly version: Version; readonly origin: number; readonly tokens: number; readonly lossSum: number; readonly results: readonly UnitResult[] } // prettier-ignore
+  | { readonly type: "commit"; readonly version: Version; readonly origin: number; readonly tokens: number; readonly lossSum: number } // prettier-ignore
   | { readonly type: "finish" }
   | { readonly type: "fail"; readonly reason: string };
 
@@ -154,6 +163,9 @@ const EVALUATION_COST = 1 / 3;
 
 /** One computing, one waiting behind it: enough to hide the network, little enough to take back. */
 const MAX_LEASES_PER_WORKER = 2;
+
+const FIRST_PAUSE_MS = 1000;
+const MAX_PAUSE_MS = 60_000;
 
 /** Merged gradients that are not finite, one after the other, mean that the run has diverged. */
 const MAX_SKIPS_IN_A_ROW = 5;
@@ -247,7 +259,7 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
       onReturned(draft, event, config, nowMs, effects);
       return;
     case "merged":
-      onMerged(draft, event, effects);
+      onMerged(draft, event, nowMs, effects);
       return;
     case "committed":
       if (event.applied) {
@@ -284,6 +296,7 @@ function settle(draft: Draft, config: RoundConfig, nowMs: number, effects: Round
   }
   if (draft.train === null && draft.evaluation === null && draft.startedMs > 0) {
     draft.phase = "finished";
+    draft.leases.clear();
     effects.push({ type: "finish" });
     return "the run is finished";
   }
@@ -297,8 +310,7 @@ function settle(draft: Draft, config: RoundConfig, nowMs: number, effects: Round
   if (draft.evaluation === null && train !== null && train.doneUnits === train.status.length) {
     draft.phase = "committing";
     draft.leases.clear();
-    const results = [...train.results].sort((a, b) => a.firstUnit - b.firstUnit);
-    effects.push({ type: "commit", version: draft.version, origin: train.origin, ...totals(results), results });
+    effects.push({ type: "commit", version: draft.version, origin: train.origin, ...totals(train.results) });
     return `committing version ${draft.version + 1}`;
   }
   grantLeases(draft, config, nowMs, effects);
@@ -329,8 +341,6 @@ function onReturned(
     effects.push({ type: "discard", id: event.id });
     effects.push({ type: "refuse", worker: event.worker, code, message, accept: { version: draft.version } });
     draft.counts.refused += 1;
-    const worker = draft.workers.get(event.worker);
-    if (worker !== undefined) draft.workers.set(event.worker, { ...worker, refused: worker.refused + 1 });
   };
   if (event.base !== draft.version || draft.phase !== "working") {
     refuse("stale-version", `result for version ${event.base}, this run is at ${draft.version}`);
@@ -354,6 +364,7 @@ function onReturned(
   const tokens = samplesOf(pool, event.firstUnit, event.units) * config.tokensPerSample;
   if (event.tokens !== tokens || !Number.isFinite(event.lossSum)) {
     closeLease(draft, event.lease, lease);
+    strike(draft, event.worker, nowMs);
     if (event.tokens !== tokens) refuse("wrong-tokens", `${event.tokens} tokens for units that have ${tokens}`);
     else refuse("not-finite", "the loss is not finite");
     return;
@@ -365,31 +376,52 @@ function onReturned(
     refuse("already-done", `units ${event.firstUnit}–${end - 1} were returned by somebody else first`);
     return;
   }
-  const result = { firstUnit: event.firstUnit, units: event.units, tokens, lossSum: event.lossSum };
+  const result = {
+    worker: event.worker,
+    firstUnit: event.firstUnit,
+    units: event.units,
+    tokens,
+    lossSum: event.lossSum,
+  };
   if (event.kind === "evaluate") {
     draft.evaluation = finishUnits(pool, result);
     return;
   }
   draft.train = withStatus(pool, event.firstUnit, event.units, MERGING);
-  draft.merging.set(event.id, { ...result, worker: event.worker, lease: event.lease });
+  draft.merging.set(event.id, result);
   effects.push({ type: "merge", id: event.id, firstUnit: event.firstUnit, units: event.units });
 }
 
-function onMerged(draft: Draft, event: Extract<RoundEvent, { type: "merged" }>, effects: RoundEffect[]): void {
-  const entry = draft.merging.get(event.id);
-  if (entry === undefined || draft.train === null) return;
+function onMerged(
+  draft: Draft,
+  event: Extract<RoundEvent, { type: "merged" }>,
+  nowMs: number,
+  effects: RoundEffect[],
+): void {
+  // prettier-ignore
+  const result = draft.merging.get(event.id);
+  if (result === undefined || draft.train === null) return;
   draft.merging.delete(event.id);
-  const { worker: id, lease: _, ...result } = entry;
+  const id = result.worker;
   const worker = draft.workers.get(id);
   if (event.refusal === null) {
     draft.train = finishUnits(draft.train, result);
-    if (worker !== undefined) draft.workers.set(id, { ...worker, tokens: worker.tokens + result.tokens });
+    if (worker !== undefined) draft.workers.set(id, { ...worker, tokens: worker.tokens + result.tokens, strikes: 0 });
     return;
   }
   draft.train = withStatus(draft.train, result.firstUnit, result.units, FREE);
   draft.counts.refused += 1;
-  if (worker !== undefined) draft.workers.set(id, { ...worker, refused: worker.refused + 1 });
+  strike(draft, id, nowMs);
   effects.push({ type: "refuse", worker: id, ...event.refusal, accept: { version: draft.version } });
+}
+
+/** Wrong content: the worker pauses, twice as long each time, so that it cannot keep the round's last unit to itself. */
+function strike(draft: Draft, id: WorkerId, nowMs: number): void {
+  const worker = draft.workers.get(id);
+  if (worker === undefined) return;
+  const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(worker.strikes, 16));
+  const { refused, strikes } = worker;
+  update(draft, id, { refused: refused + 1, strikes: strikes + 1, suspendedUntilMs: nowMs + pauseMs });
 }
 
 function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, effects: RoundEffect[]): void {
@@ -407,12 +439,20 @@ function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, effects: 
   for (const worker of draft.workers.values()) if (worker.ready) rate += 1 / (worker.sampleMs ?? Infinity);
   for (const [id, worker] of pulling) {
     const othersRate = Math.max(0, rate - 1 / (worker.sampleMs ?? Infinity));
-    const reason = grantOne(draft, id, othersRate < 1e-12 ? 0 : othersRate, config, nowMs, effects);
-    if (reason !== null && reason !== worker.waitingReason) {
-      update(draft, id, { waitingReason: reason });
-      effects.push({ type: "waiting", worker: id, reason });
+    if (nowMs < worker.suspendedUntilMs) {
+      wait(draft, id, `paused after ${worker.strikes} refused contributions`, effects);
+      continue;
     }
+    const reason = grantOne(draft, id, othersRate < 1e-12 ? 0 : othersRate, config, nowMs, effects);
+    if (reason !== null) wait(draft, id, reason, effects);
   }
+}
+
+/** Tells a worker why it has no lease, once per reason. */
+function wait(draft: Draft, id: WorkerId, reason: string, effects: RoundEffect[]): void {
+  if (draft.workers.get(id)?.waitingReason === reason) return;
+  update(draft, id, { waitingReason: reason });
+  effects.push({ type: "waiting", worker: id, reason });
 }
 
 /** Grants one lease, or says why not. Training first: an evaluation is small and fills the tail of its round. */
@@ -432,6 +472,8 @@ function grantOne(
     const unitSampleMs = pool.unit * (pool.kind === "train" ? 1 : EVALUATION_COST);
     const unitMs = (worker.sampleMs ?? 1) * unitSampleMs;
     const free = countFree(pool);
+    // A second lease only while nobody else would go without a first one.
+    if (free < draft.workers.size && openLeases(draft, id).length > 0) continue;
     const folds = !config.strict && pool.kind === "train";
     const answer = leaseUnits({
       free,
@@ -640,6 +682,8 @@ function newWorker(): WorkerRecord {
     probedMs: -Infinity,
     tokens: 0,
     refused: 0,
+    strikes: 0,
+    suspendedUntilMs: 0,
     waitingReason: "",
   };
 }

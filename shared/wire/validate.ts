@@ -76,7 +76,7 @@ const coordinatorMessage = z.discriminatedUnion("type", [
       unit: positive,
       evaluationUnit: positive,
       steps: count,
-      codec: z.enum(["f32", "i8"]),
+      codec: z.enum(["f32", "i8", "i4"]),
       strict: z.boolean(),
       manifestPath: path,
     }),

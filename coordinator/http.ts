@@ -1,0 +1,40 @@
+/** @file The HTTP side (Hono): health, status, metrics, and everything large and immutable. */
+import { Hono } from "hono";
+import type { Registry } from "prom-client";
+import { IMMUTABLE, serveFile } from "./files.ts";
+import type { Publisher } from "./publish.ts";
+import { SNAPSHOT_PATH } from "./publish.ts";
+import type { Status } from "./status.ts";
+
+export type HttpConfig = {
+  /** Folder with the corpus: manifest, tokenizer, shards. */
+  readonly corpusDir: string;
+  /** Folder with the built pages. */
+  readonly pagesDir: string;
+  readonly publisher: Publisher;
+  readonly registry: Registry;
+  readonly status: () => Status;
+};
+
+/** Where the corpus is served. */
+export const CORPUS_PATH = "/corpus/";
+
+export function createHttp({ corpusDir, pagesDir, publisher, registry, status }: HttpConfig): Hono {
+  const app = new Hono();
+  app.get("/healthz", (context) => context.text("ok\n", 200, { "Cache-Control": "no-store" }));
+  app.get("/status", (context) => context.json(status(), 200, { "Cache-Control": "no-store" }));
+  app.get("/metrics", async (context) =>
+    context.body(await registry.metrics(), 200, { "Content-Type": registry.contentType, "Cache-Control": "no-store" }),
+  );
+  app.get(`${CORPUS_PATH}:file`, (context) => serveFile(context, corpusDir, context.req.param("file"), IMMUTABLE));
+  app.get(`${SNAPSHOT_PATH}:file`, (context) => {
+    const bytes = publisher.snapshot(context.req.param("file"));
+    if (bytes === null) return context.notFound();
+    return context.body(bytes, 200, { "Content-Type": "application/octet-stream", "Cache-Control": IMMUTABLE });
+  });
+  app.get("/assets/:file", (context) => serveFile(context, `${pagesDir}/assets`, context.req.param("file"), IMMUTABLE));
+  // The page itself must be asked for again: it names the assets of the build in use.
+  app.get("/", (context) => serveFile(context, pagesDir, "index.html", "no-cache"));
+  app.notFound((context) => context.text("not found\n", 404));
+  return app;
+}

@@ -1,0 +1,141 @@
+/**
+ * @file The run's memory (node:sqlite, WAL): its spec, workers, rounds, contributions, evaluations and events. A round is
+ * one transaction, written before its update is published; a round without a row did not happen.
+ */
+import { DatabaseSync } from "node:sqlite";
+import type { Backend } from "../shared/engine/engine.ts";
+import type { Version, WorkerId } from "../shared/wire/protocol.ts";
+
+export type RoundRow = {
+  /** The version this round led to. */
+  readonly version: Version;
+  /** The round's samples are positions origin … origin + samples − 1. */
+  readonly origin: number;
+  readonly samples: number;
+  readonly tokens: number;
+  readonly lossSum: number;
+  readonly gradientNorm: number;
+  readonly learningRate: number;
+  /** Of θ at `version`. */
+  readonly hash: string;
+  readonly committedMs: number;
+  readonly roundMs: number;
+};
+
+export type ContributionRow = {
+  readonly firstUnit: number;
+  readonly units: number;
+  readonly worker: WorkerId;
+  readonly tokens: number;
+  readonly lossSum: number;
+};
+
+export type EvaluationRow = {
+  readonly version: Version;
+  readonly samples: number;
+  readonly tokens: number;
+  readonly lossSum: number;
+  readonly atMs: number;
+};
+
+export type WorkerRow = {
+  readonly id: WorkerId;
+  readonly secret: string;
+  readonly kind: "node" | "browser";
+  readonly name: string;
+  readonly backend: Backend | null;
+  readonly lastSeenMs: number;
+};
+
+export type Ledger = {
+  commitRound(round: RoundRow, contributions: readonly ContributionRow[]): void;
+  recordEvaluation(row: EvaluationRow): void;
+  rememberWorker(row: WorkerRow): void;
+  findWorker(id: WorkerId): WorkerRow | null;
+  event(atMs: number, code: string, text: string): void;
+  lastRound(): RoundRow | null;
+  lastEvaluation(): EvaluationRow | null;
+  rounds(): readonly RoundRow[];
+  evaluations(): readonly EvaluationRow[];
+  /** Tokens of all committed rounds. */
+  tokens(): number;
+  close(): void;
+};
+
+/** Oldest events go first: the table must not grow with the run. */
+const MAX_EVENTS = 10_000;
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS round (
+    version INTEGER PRIMARY KEY, origin INTEGER NOT NULL, samples INTEGER NOT NULL, tokens INTEGER NOT NULL,
+    lossSum REAL NOT NULL, gradientNorm REAL NOT NULL, learningRate REAL NOT NULL, hash TEXT NOT NULL,
+    committedMs REAL NOT NULL, roundMs REAL NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS contribution (
+    version INTEGER NOT NULL, firstUnit INTEGER NOT NULL, units INTEGER NOT NULL, worker TEXT NOT NULL,
+    tokens INTEGER NOT NULL, lossSum REAL NOT NULL, PRIMARY KEY (version, firstUnit)) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS evaluation (
+    version INTEGER PRIMARY KEY, samples INTEGER NOT NULL, tokens INTEGER NOT NULL, lossSum REAL NOT NULL,
+    atMs REAL NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS worker (
+    id TEXT PRIMARY KEY, secret TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, backend TEXT,
+    lastSeenMs REAL NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS event (
+    id INTEGER PRIMARY KEY, atMs REAL NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL) STRICT;
+`;
+
+export function openLedger(file: string): Ledger {
+  const database = new DatabaseSync(file);
+  database.exec("PRAGMA journal_mode = WAL");
+  // A killed process loses nothing with NORMAL (the page cache outlives it); docs/assumptions.md says what a power cut may cost.
+  database.exec("PRAGMA synchronous = NORMAL");
+  database.exec(SCHEMA);
+  const insertRound = database.prepare(
+    `INSERT INTO round VALUES (:version, :origin, :samples, :tokens, :lossSum, :gradientNorm, :learningRate, :hash,
+     :committedMs, :roundMs)`,
+  );
+  const insertContribution = database.prepare("INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?)");
+  const insertEvaluation = database.prepare("INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?, ?, ?)");
+  const upsertWorker = database.prepare("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)");
+  const insertEvent = database.prepare("INSERT INTO event (atMs, code, text) VALUES (?, ?, ?)");
+  const trimEvents = database.prepare("DELETE FROM event WHERE id <= ?");
+  return {
+    commitRound(round, contributions) {
+      database.exec("BEGIN IMMEDIATE");
+      try {
+        insertRound.run(round);
+        for (const { firstUnit, units, worker, tokens, lossSum } of contributions) {
+          insertContribution.run(round.version, firstUnit, units, worker, tokens, lossSum);
+        }
+        database.exec("COMMIT");
+      } catch (error) {
+        database.exec("ROLLBACK");
+        throw error;
+      }
+    },
+    recordEvaluation: ({ version, samples, tokens, lossSum, atMs }) => {
+      insertEvaluation.run(version, samples, tokens, lossSum, atMs);
+    },
+    rememberWorker: ({ id, secret, kind, name, backend, lastSeenMs }) => {
+      upsertWorker.run(id, secret, kind, name, backend, lastSeenMs);
+    },
+    findWorker: (id) => one<WorkerRow>(database, "SELECT * FROM worker WHERE id = ?", id),
+    event(atMs, code, text) {
+      const { lastInsertRowid } = insertEvent.run(atMs, code, text);
+      if (Number(lastInsertRowid) % 1000 === 0) trimEvents.run(Number(lastInsertRowid) - MAX_EVENTS);
+    },
+    lastRound: () => one<RoundRow>(database, "SELECT * FROM round ORDER BY version DESC LIMIT 1"),
+    lastEvaluation: () => one<EvaluationRow>(database, "SELECT * FROM evaluation ORDER BY version DESC LIMIT 1"),
+    rounds: () => all<RoundRow>(database, "SELECT * FROM round ORDER BY version"),
+    evaluations: () => all<EvaluationRow>(database, "SELECT * FROM evaluation ORDER BY version"),
+    tokens: () => one<{ sum: number | null }>(database, "SELECT SUM(tokens) AS sum FROM round")?.sum ?? 0,
+    close: () => database.close(),
+  };
+}
+
+function one<Row>(database: DatabaseSync, sql: string, ...values: string[]): Row | null {
+  return (database.prepare(sql).get(...values) as Row | undefined) ?? null;
+}
+
+function all<Row>(database: DatabaseSync, sql: string): Row[] {
+  return database.prepare(sql).all() as Row[];
+}

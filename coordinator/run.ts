@@ -1,0 +1,412 @@
+/**
+ * @file One run, alive: feeds what happens (messages, time, finished work) to the round reducer and carries its effects out.
+ * Everything that touches the world comes in as a port, so that the simulator runs this very file.
+ */
+import { learningRateAt } from "../shared/numerics/schedule.ts";
+import type { Schedule } from "../shared/numerics/schedule.ts";
+import type { CoordinatorMessage, Fallback, RefusalCode, RunDescription, SnapshotReference, Version, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts"; // prettier-ignore
+import type { Backend } from "../shared/engine/engine.ts";
+import type { Metrics } from "./metrics.ts";
+import type { ContributionRow, EvaluationRow, RoundRow } from "./ledger.ts";
+import type { Publisher } from "./publish.ts";
+import { initialRound, roundStep } from "./round.ts";
+import type { RoundConfig, RoundEffect, RoundEvent, RoundState } from "./round.ts";
+import type { Status, WorkerStatus } from "./status.ts";
+import { createRate } from "./rate.ts";
+import type { Rate } from "./rate.ts";
+import { PROTOCOL_VERSION } from "../shared/wire/protocol.ts";
+
+export type StepResult =
+  | { readonly applied: true; readonly gradientNorm: number; readonly update: Uint8Array; readonly hash: string }
+  /** The merged gradient is not finite: θ is as before. */
+  | { readonly applied: false };
+
+export type RunPorts = {
+  readonly nowMs: () => number;
+  readonly send: (worker: WorkerId, message: CoordinatorMessage, payload?: Uint8Array) => void;
+  readonly broadcast: (workers: Iterable<WorkerId>, message: CoordinatorMessage, payload?: Uint8Array) => void;
+  readonly refuse: (
+    worker: WorkerId,
+    code: RefusalCode,
+    message: string,
+    options: { fatal: boolean; version?: Version },
+  ) => void;
+  /** Takes a contribution into the round's sum; resolves once it is checked, to what is wrong with it or null. */
+  readonly merge: (part: {
+    firstUnit: number;
+    units: number;
+    payload: Uint8Array;
+  }) => Promise<{ code: RefusalCode; message: string } | null>;
+  /** Optimizer step on the round's sum, durable when it resolves. */
+  readonly step: (round: { version: Version; tokens: number; learningRate: number }) => Promise<StepResult>;
+  readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[]) => void;
+  readonly recordEvaluation: (row: EvaluationRow) => void;
+  readonly logEvent: (code: string, text: string) => void;
+  /** Keeps a worker's identity beyond this process. */
+  readonly rememberWorker: (worker: WorkerEntry, id: WorkerId) => void;
+  readonly publisher: Publisher;
+  readonly offerSnapshot: (version: Version, hash: string) => SnapshotReference;
+  readonly metrics: Metrics;
+  /** After each commit: the place to write snapshots and to report progress. */
+  readonly onCommitted: (round: RoundRow) => void;
+  readonly onEvaluated: (row: EvaluationRow) => void;
+  readonly onFinished: () => void;
+  /** Nothing more can be done: the run stops with this reason. */
+  readonly onFailed: (error: Error) => void;
+};
+
+export type RunStart = {
+  readonly description: RunDescription;
+  readonly round: RoundConfig;
+  readonly schedule: Schedule;
+  readonly parameters: number;
+  readonly heartbeatMs: number;
+  readonly version: Version;
+  readonly hash: string;
+  readonly origin: number;
+  readonly tokens: number;
+  readonly lastEvaluation: EvaluationRow | null;
+};
+
+export type WorkerEntry = {
+  readonly kind: "node" | "browser";
+  readonly name: string;
+  readonly secret: string;
+  backend: Backend | null;
+  fallbacks: readonly Fallback[];
+  readonly rate: Rate;
+};
+
+export type Run = {
+  /** Greets a worker that introduced itself. */
+  readonly joined: (id: WorkerId, worker: { kind: "node" | "browser"; name: string; secret: string }) => void;
+  readonly received: (id: WorkerId, message: Exclude<WorkerMessage, { type: "hello" }>, payload: Uint8Array) => void;
+  readonly gone: (id: WorkerId, reason: string) => void;
+  readonly refused: (id: WorkerId | null, code: RefusalCode, message: string) => void;
+  readonly tick: () => void;
+  /** Tells every worker how the run stands; call about once a second. */
+  readonly reportProgress: () => void;
+  readonly status: () => Status;
+  readonly state: () => RoundState;
+  /** No more rounds: resolves when the round being committed, if any, is done. */
+  readonly halt: () => Promise<void>;
+};
+
+export function createRun(start: RunStart, ports: RunPorts): Run {
+  const { description, metrics } = { description: start.description, metrics: ports.metrics };
+  const config = start.round;
+  const workers = new Map<WorkerId, WorkerEntry>();
+  const payloads = new Map<number, { worker: WorkerId; payload: Uint8Array }>();
+  const refusals: Record<string, number> = {};
+  const runRate = createRate();
+  let nextContribution = 1;
+  let hash = start.hash;
+  let tokens = start.tokens;
+  let reason = "";
+  let lastRound: RoundRow | null = null;
+  let validation = start.lastEvaluation;
+  let halted = false;
+  let committing: Promise<void> | null = null;
+  let state = initialRound({
+    version: start.version,
+    origin: start.origin,
+    evaluated: start.lastEvaluation?.version ?? -1,
+  });
+
+  function dispatch(event: RoundEvent): void {
+    if (halted && event.type !== "committed") return;
+    const step = roundStep(state, event, config, ports.nowMs());
+    state = step.state;
+    reason = step.reason;
+    for (const effect of step.effects) perform(effect);
+  }
+
+  function perform(effect: RoundEffect): void {
+    switch (effect.type) {
+      case "grant":
+        ports.send(effect.worker, { type: "lease", ...effect.lease });
+        metrics.leases.inc({ outcome: "granted" });
+        return;
+      case "waiting":
+        ports.send(effect.worker, { type: "waiting", reason: effect.reason });
+        return;
+      case "merge":
+        mergeContribution(effect.id, effect.firstUnit, effect.units);
+        return;
+      case "discard":
+        payloads.delete(effect.id);
+        return;
+      case "refuse":
+        refused(effect.worker, effect.code, effect.message);
+        ports.refuse(effect.worker, effect.code, effect.message, { fatal: false, ...effect.accept });
+        return;
+      case "evaluated": {
+        const { version, lossSum, tokens: evaluatedTokens, samples } = effect;
+        validation = { version, lossSum, tokens: evaluatedTokens, samples, atMs: ports.nowMs() };
+        metrics.validationLoss.set(lossSum / evaluatedTokens);
+        ports.recordEvaluation(validation);
+        ports.onEvaluated(validation);
+        return;
+      }
+      case "commit":
+        committing = commit(effect).catch((error: unknown) => {
+          halted = true;
+          ports.onFailed(error instanceof Error ? error : new Error(String(error)));
+        });
+        return;
+      case "finish":
+        halted = true;
+        ports.broadcast(workers.keys(), { type: "finished", version: state.version });
+        ports.onFinished();
+        return;
+      case "fail":
+        halted = true;
+        ports.onFailed(new Error(effect.reason));
+        return;
+      default:
+        effect satisfies never;
+    }
+  }
+
+  function mergeContribution(id: number, firstUnit: number, units: number): void {
+    const entry = payloads.get(id);
+    if (entry === undefined) throw new Error(`contribution ${id} has no payload`);
+    payloads.delete(id);
+    ports.merge({ firstUnit, units, payload: entry.payload }).then(
+      (refusal) => dispatch({ type: "merged", id, refusal }),
+      (error: unknown) => {
+        halted = true;
+        ports.onFailed(error instanceof Error ? error : new Error(String(error)));
+      },
+    );
+  }
+
+  async function commit(effect: Extract<RoundEffect, { type: "commit" }>): Promise<void> {
+    const beganMs = ports.nowMs();
+    const version = effect.version + 1;
+    const learningRate = learningRateAt(start.schedule, effect.version);
+    const contributors = contributorsOf(state);
+    const result = await ports.step({ version, tokens: effect.tokens, learningRate });
+    if (!result.applied) {
+      ports.logEvent("skipped", `version ${version}: the merged gradient is not finite`);
+      dispatch({ type: "committed", applied: false });
+      return;
+    }
+    const committedMs = ports.nowMs();
+    const row: RoundRow = {
+      version,
+      origin: effect.origin,
+      samples: config.batch,
+      tokens: effect.tokens,
+      lossSum: effect.lossSum,
+      gradientNorm: result.gradientNorm,
+      learningRate,
+      hash: result.hash,
+      committedMs,
+      roundMs: committedMs - state.startedMs,
+    };
+    ports.commitRound(row, contributors);
+    hash = result.hash;
+    tokens += effect.tokens;
+    lastRound = row;
+    ports.publisher.add({ version, hash, payload: result.update });
+    if (!halted) {
+      const ready = [...state.workers].filter(([, worker]) => worker.ready).map(([id]) => id);
+      ports.broadcast(ready, { type: "update", version, hash }, result.update);
+    }
+    dispatch({ type: "committed", applied: true });
+    runRate.add(ports.nowMs(), effect.tokens);
+    for (const { worker, tokens: theirs } of contributors) workers.get(worker)?.rate.add(ports.nowMs(), theirs);
+    metrics.version.set(version);
+    metrics.trainLoss.set(effect.lossSum / effect.tokens);
+    metrics.learningRate.set(learningRate);
+    metrics.gradientNorm.set(result.gradientNorm);
+    metrics.tokens.inc(effect.tokens);
+    metrics.roundSeconds.observe(row.roundMs / 1000);
+    metrics.commitSeconds.observe((ports.nowMs() - beganMs) / 1000);
+    ports.onCommitted(row);
+  }
+
+  function received(id: WorkerId, message: Exclude<WorkerMessage, { type: "hello" }>, payload: Uint8Array): void {
+    const worker = workers.get(id);
+    if (worker === undefined) return;
+    switch (message.type) {
+      case "ready":
+        worker.backend = message.backend;
+        worker.fallbacks = message.fallbacks;
+        ports.rememberWorker(worker, id);
+        onReady(id, message.version, message.hash, message.unitMs);
+        return;
+      case "pull":
+        dispatch({ type: "pulled", worker: id });
+        return;
+      case "contribution":
+      case "evaluation": {
+        // A result on another θ than the published one is not a gradient at θ_v [I3].
+        if (message.base === state.version && message.hash !== hash) {
+          refused(id, "wrong-hash", `θ at version ${message.base} has hash ${hash}, not ${message.hash}`);
+          resynchronise(id, `your θ at version ${message.base} was not the published one`);
+          return;
+        }
+        const contribution = nextContribution++;
+        if (message.type === "contribution") payloads.set(contribution, { worker: id, payload });
+        const { lease, base, firstUnit, units, tokens: theirs, lossSum } = message;
+        const kind = message.type === "contribution" ? "train" : "evaluate";
+        dispatch({ type: "returned", worker: id, id: contribution, kind, lease, base, firstUnit, units, tokens: theirs, lossSum }); // prettier-ignore
+        return;
+      }
+      case "release":
+        dispatch({ type: "released", worker: id, lease: message.lease });
+        return;
+      case "heartbeat":
+        return;
+      case "leave":
+        gone(id, message.reason);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  function onReady(id: WorkerId, version: Version, theirHash: string, unitMs: number): void {
+    const known = version === state.version ? hash : ports.publisher.hashOf(version);
+    const updates = known === theirHash ? ports.publisher.since(version, state.version) : null;
+    if (updates === null) {
+      resynchronise(id, `version ${version} is not what this run goes on from`);
+      return;
+    }
+    for (const update of updates) {
+      ports.send(id, { type: "update", version: update.version, hash: update.hash }, update.payload);
+    }
+    dispatch({ type: "ready", worker: id, unitMs });
+    reportWorkers();
+  }
+
+  function resynchronise(id: WorkerId, why: string): void {
+    dispatch({ type: "unready", worker: id });
+    ports.send(id, { type: "snapshot", snapshot: ports.offerSnapshot(state.version, hash), reason: why });
+  }
+
+  function gone(id: WorkerId, why: string): void {
+    const worker = workers.get(id);
+    if (worker === undefined) return;
+    workers.delete(id);
+    ports.logEvent("left", `${worker.name} (${id}): ${why}`);
+    dispatch({ type: "left", worker: id });
+    reportWorkers();
+  }
+
+  function refused(id: WorkerId | null, code: RefusalCode, message: string): void {
+    refusals[code] = (refusals[code] ?? 0) + 1;
+    metrics.refusals.inc({ code });
+    ports.logEvent(code, `${id ?? "a stranger"}: ${message}`.slice(0, 500));
+  }
+
+  function reportWorkers(): void {
+    metrics.workers.reset();
+    for (const [id, { backend }] of workers) {
+      if (backend !== null && state.workers.get(id)?.ready) metrics.workers.inc({ backend });
+    }
+  }
+
+  function status(): Status {
+    const nowMs = ports.nowMs();
+    const total = [...state.workers.values()].reduce((sum, worker) => sum + worker.tokens, 0);
+    const list = [...workers].map(([id, worker]): WorkerStatus => {
+      const record = state.workers.get(id);
+      return {
+        worker: id,
+        name: worker.name,
+        kind: worker.kind,
+        state: record?.ready ? "ready" : "joining",
+        backend: worker.backend,
+        fallbacks: worker.fallbacks,
+        tokens: record?.tokens ?? 0,
+        tokensPerSecond: worker.rate.perSecond(nowMs),
+        share: total > 0 ? (record?.tokens ?? 0) / total : 0,
+        refused: record?.refused ?? 0,
+        waitingReason: record?.waitingReason ?? "",
+      };
+    });
+    return {
+      run: description.name,
+      phase: state.phase,
+      reason,
+      version: state.version,
+      steps: config.steps,
+      hash,
+      parameters: start.parameters,
+      tokens,
+      tokensPerSecond: runRate.perSecond(nowMs),
+      trainLoss: lastRound === null ? null : lastRound.lossSum / lastRound.tokens,
+      validationLoss: validation === null ? null : validation.lossSum / validation.tokens,
+      learningRate: learningRateAt(start.schedule, state.version),
+      gradientNorm: lastRound?.gradientNorm ?? null,
+      codec: description.codec,
+      strict: description.strict,
+      counts: state.counts,
+      refusals: { ...refusals },
+      workers: list,
+    };
+  }
+
+  dispatch({ type: "started" });
+  return {
+    joined(id, { kind, name, secret }) {
+      const worker = { kind, name, secret, backend: null, fallbacks: [], rate: createRate() };
+      if (workers.has(id)) gone(id, "connected again");
+      workers.set(id, worker);
+      ports.rememberWorker(worker, id);
+      ports.logEvent("joined", `${name} (${id})`);
+      dispatch({ type: "joined", worker: id });
+      ports.send(id, {
+        type: "welcome",
+        protocolVersion: PROTOCOL_VERSION,
+        worker: id,
+        secret,
+        run: description,
+        snapshot: ports.offerSnapshot(state.version, hash),
+        heartbeatMs: start.heartbeatMs,
+      });
+    },
+    received,
+    gone,
+    refused,
+    tick: () => dispatch({ type: "tick" }),
+    reportProgress() {
+      const now = status();
+      for (const worker of now.workers) {
+        ports.send(worker.worker, {
+          type: "progress",
+          version: now.version,
+          steps: now.steps,
+          trainLoss: now.trainLoss,
+          validationLoss: now.validationLoss,
+          tokens: now.tokens,
+          tokensPerSecond: now.tokensPerSecond,
+          workers: now.workers.length,
+          yourTokens: worker.tokens,
+          yourTokensPerSecond: worker.tokensPerSecond,
+          reason: now.reason.slice(0, 500),
+        });
+      }
+    },
+    status,
+    state: () => state,
+    async halt() {
+      halted = true;
+      await committing;
+    },
+  };
+}
+
+/** Who computed which units of the round, for the ledger. */
+function contributorsOf(state: RoundState): ContributionRow[] {
+  return (state.train?.results ?? []).map(({ firstUnit, units, tokens, lossSum, worker }) => ({
+    firstUnit,
+    units,
+    worker,
+    tokens,
+    lossSum,
+  }));
+}

@@ -1,0 +1,250 @@
+/**
+ * @file The compute side of a worker: holds θ, the engine and the shards, and carries out the session's commands in order.
+ * Runs in a thread of its own, so that heartbeats never wait for a step.
+ */
+import { decodeApply, encode, encodedBytes } from "../codec/codec.ts";
+import { readParams } from "../codec/paramsFile.ts";
+import type { Engine } from "../engine/engine.ts";
+import { gptTensors } from "../model/gpt.ts";
+import { hashParams } from "../numerics/hash.ts";
+import { layoutOf } from "../numerics/layout.ts";
+import type { ParamLayout } from "../numerics/layout.ts";
+import type { Fallback, Lease, RunDescription, SnapshotReference, Version } from "../wire/protocol.ts";
+import type { ComputeCommand, ComputeEvent } from "./commands.ts";
+import { createTask } from "./task.ts";
+import type { Task } from "./task.ts";
+
+export type ComputePorts = {
+  readonly createEngine: (
+    run: RunDescription,
+    layout: ParamLayout,
+  ) => Promise<{ engine: Engine; fallbacks: readonly Fallback[] }>;
+  /** Bytes of an absolute URL, whole or [start, end). Rejects when it is not there or not all there. */
+  readonly fetchBytes: (url: string, range?: { start: number; end: number }) => Promise<Uint8Array>;
+  readonly emit: (event: ComputeEvent, transfer?: ArrayBuffer[]) => void;
+  readonly nowMs: () => number;
+  /** Lets commands arrive that were posted meanwhile. */
+  readonly yieldToEvents: () => Promise<void>;
+};
+
+/** What exists once a run is prepared. */
+type Prepared = {
+  readonly run: RunDescription;
+  readonly url: string;
+  readonly layout: ParamLayout;
+  readonly engine: Engine;
+  readonly task: Task;
+  readonly params: Float32Array;
+  readonly gradient: Float32Array;
+};
+
+export function createCompute(ports: ComputePorts): { command: (command: ComputeCommand) => void } {
+  const queue: ComputeCommand[] = [];
+  let draining = false;
+  let prepared: Prepared | null = null;
+  let held: { version: Version; hash: string } | null = null;
+  let unitMs: number | null = null;
+  /** The newest version that was announced, applied or not: leases on older ones are not worth starting. */
+  let announced = -1;
+
+  async function drain(): Promise<void> {
+    draining = true;
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      try {
+        await carryOut(next);
+      } catch (error) {
+        queue.length = 0;
+        held = null;
+        ports.emit({
+          type: "failed",
+          during: next.type,
+          message: error instanceof Error ? error.message : String(error),
+        });
+      }
+    }
+    draining = false;
+  }
+
+  async function carryOut(command: ComputeCommand): Promise<void> {
+    switch (command.type) {
+      case "prepare":
+        return prepare(command.run, command.url);
+      case "load":
+        return load(command.snapshot);
+      case "apply":
+        return applyUpdate(command.version, command.hash, command.payload);
+      case "work":
+        return work(command.lease);
+      case "forget":
+        announced = held?.version ?? -1;
+        return;
+      default:
+        return command satisfies never;
+    }
+  }
+
+  async function prepare(run: RunDescription, url: string): Promise<void> {
+    await prepared?.engine.dispose();
+    prepared = null;
+    unitMs = null;
+    held = null;
+    const layout = layoutOf(gptTensors(run.model));
+    const readFile = (path: string, range?: { start: number; end: number }): Promise<Uint8Array> =>
+      ports.fetchBytes(url + path, range);
+    const [{ engine, fallbacks }, task] = await Promise.all([
+      ports.createEngine(run, layout),
+      createTask(run, readFile),
+    ]);
+    const [params, gradient] = [new Float32Array(layout.length), new Float32Array(layout.length)];
+    prepared = { run, url, layout, engine, task, params, gradient };
+    ports.emit({ type: "prepared", backend: engine.backend, fallbacks });
+  }
+
+  async function load(snapshot: SnapshotReference): Promise<void> {
+    const { url, layout, engine, params } = need(prepared);
+    readParams(await ports.fetchBytes(url + snapshot.path), layout, params);
+    const hash = hashParams(params);
+    if (hash !== snapshot.hash) throw new Error(`snapshot ${snapshot.path} has θ hash ${hash}, not ${snapshot.hash}`);
+    await engine.load(params);
+    // Shaders, sessions and caches are built once, before the first lease, so that the first deadline is honest.
+    unitMs ??= await warmUp();
+    held = { version: snapshot.version, hash };
+    announced = snapshot.version;
+    ports.emit({ type: "loaded", version: snapshot.version, hash, unitMs });
+  }
+
+  async function warmUp(): Promise<number> {
+    const { engine, task, gradient } = need(prepared);
+    const batch = await task.trainingBatch({ origin: 0, samples: need(prepared).run.batch, unit: 0, version: 0 });
+    await engine.gradient(batch, gradient);
+    const startMs = ports.nowMs();
+    await engine.gradient(batch, gradient);
+    return ports.nowMs() - startMs;
+  }
+
+  async function applyUpdate(version: Version, expected: string, payload: Uint8Array): Promise<void> {
+    const { engine, params, run, layout } = need(prepared);
+    // Also after "forget": the connection it belonged to is gone, the next one starts with what is held.
+    if (held === null) return;
+    if (version !== held.version + 1) {
+      ports.emit({ type: "diverged", version: held.version, reason: `update ${version} on version ${held.version}` });
+      held = null;
+      return;
+    }
+    const wrongSize = payload.length !== encodedBytes(run.codec, layout.length);
+    if (!wrongSize) decodeApply(run.codec, payload, params);
+    const hash = wrongSize ? "" : hashParams(params);
+    if (hash !== expected) {
+      ports.emit({ type: "diverged", version, reason: `version ${version} has θ hash ${hash}, not ${expected}` });
+      held = null;
+      return;
+    }
+    await engine.load(params);
+    held = { version, hash };
+    ports.emit({ type: "applied", version, hash });
+  }
+
+  async function work(lease: Lease): Promise<void> {
+    if (held?.version === lease.base) {
+      if (lease.kind === "evaluate") await evaluate(lease, held.hash);
+      else await train(lease, held.hash);
+    } else {
+      ports.emit({ type: "leaseDone", lease: lease.lease, dropped: lease.units });
+    }
+  }
+
+  async function train(lease: Lease, hash: string): Promise<void> {
+    const { engine, task, run, gradient, layout } = need(prepared);
+    const folded = run.strict ? null : new Float32Array(layout.length);
+    let [tokens, lossSum] = [0, 0];
+    let startMs = ports.nowMs();
+    for (let index = 0; index < lease.units; index++) {
+      if (!(await mayStart(lease, index))) return;
+      const unit = lease.firstUnit + index;
+      const batch = await task.trainingBatch({
+        origin: lease.origin,
+        samples: lease.samples,
+        unit,
+        version: lease.base,
+      });
+      const loss = await engine.gradient(batch, gradient);
+      if (folded === null) {
+        const nowMs = ports.nowMs();
+        contribute(lease, hash, { firstUnit: unit, units: 1, ...loss, computeMs: nowMs - startMs }, gradient);
+        startMs = nowMs;
+        continue;
+      }
+      for (let i = 0; i < folded.length; i++) folded[i]! += gradient[i]!;
+      tokens += loss.tokens;
+      lossSum += loss.lossSum;
+    }
+    if (folded !== null && announced <= lease.base) {
+      const { firstUnit, units } = lease;
+      contribute(lease, hash, { firstUnit, units, tokens, lossSum, computeMs: ports.nowMs() - startMs }, folded);
+    }
+    ports.emit({ type: "leaseDone", lease: lease.lease, dropped: 0 });
+  }
+
+  function contribute(
+    { lease, base }: Lease,
+    hash: string,
+    result: { firstUnit: number; units: number; tokens: number; lossSum: number; computeMs: number },
+    gradient: Float32Array,
+  ): void {
+    const { codec } = need(prepared).run;
+    if (announced > base) return;
+    const payload = new Uint8Array(encodedBytes(codec, gradient.length));
+    encode(codec, gradient, payload);
+    ports.emit({ type: "contribution", lease, base, hash, ...result, payload }, [payload.buffer]);
+  }
+
+  async function evaluate(lease: Lease, hash: string): Promise<void> {
+    const { engine, task } = need(prepared);
+    for (let index = 0; index < lease.units; index++) {
+      if (!(await mayStart(lease, index))) return;
+      const unit = lease.firstUnit + index;
+      const startMs = ports.nowMs();
+      const loss = await engine.loss(await task.evaluationBatch({ samples: lease.samples, unit }));
+      const { base } = lease;
+      const computeMs = ports.nowMs() - startMs;
+      ports.emit({ type: "evaluation", lease: lease.lease, base, hash, firstUnit: unit, units: 1, ...loss, computeMs });
+    }
+    ports.emit({ type: "leaseDone", lease: lease.lease, dropped: 0 });
+  }
+
+  /** Whether unit `index` of the lease is still wanted; if not, the lease is over. */
+  async function mayStart(lease: Lease, index: number): Promise<boolean> {
+    await ports.yieldToEvents();
+    if (announced > lease.base) {
+      ports.emit({ type: "leaseDone", lease: lease.lease, dropped: lease.units - index });
+      return false;
+    }
+    const isLast = index === lease.units - 1 && !queue.some(({ type }) => type === "work");
+    if (isLast) ports.emit({ type: "nearlyIdle" });
+    return true;
+  }
+
+  return {
+    command(command) {
+      if (command.type === "forget") {
+        // What the lost connection asked for; the run and θ stay for the next one.
+        for (let index = queue.length - 1; index >= 0; index--) {
+          const { type } = queue[index]!;
+          if (type === "work" || type === "apply") queue.splice(index, 1);
+        }
+        // Ends the lease in work at its next unit.
+        announced = Infinity;
+        queue.push(command);
+      } else {
+        if (command.type === "apply") announced = Math.max(announced, command.version);
+        queue.push(command);
+      }
+      if (!draining) void drain();
+    },
+  };
+}
+
+function need<T>(value: T | null): T {
+  if (value === null) throw new Error("a command before the run was prepared");
+  return value;
+}

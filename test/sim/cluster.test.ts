@@ -1,0 +1,160 @@
+import { describe, expect, test } from "vitest";
+import type { RoundConfig } from "../../coordinator/round.ts";
+import { chooser, createCluster, undisturbedHash } from "../support/cluster.ts";
+import type { Cluster, SimWorker } from "../support/cluster.ts";
+
+const config: RoundConfig = {
+  batch: 22,
+  unit: 4,
+  evaluationUnit: 8,
+  tokensPerSample: 16,
+  steps: 12,
+  evaluateEvery: 5,
+  evaluationSamples: 30,
+  finalEvaluationSamples: 50,
+  strict: true,
+  minLeaseMs: 2000,
+  probeEveryMs: 30_000,
+};
+
+/** Every invariant that a finished run must satisfy, whatever happened on the way. */
+function checkInvariants(cluster: Cluster, { steps, batch, unit }: RoundConfig, workers: readonly SimWorker[]): void {
+  expect(cluster.rounds.map(({ version }) => version)).toEqual(Array.from({ length: steps }, (_, index) => index + 1));
+  for (const { version, origin, tokens } of cluster.rounds) {
+    expect(origin).toBe((version - 1) * batch);
+    expect(tokens).toBe(batch * config.tokensPerSample);
+    const units = (cluster.contributions.get(version) ?? []).flatMap(({ firstUnit, units }) => Array.from({ length: units }, (_, index) => firstUnit + index)); // prettier-ignore
+    expect(units.sort((a, b) => a - b)).toEqual(Array.from({ length: Math.ceil(batch / unit) }, (_, index) => index));
+  }
+  expect(cluster.hash(), "[I1] the same θ as an undisturbed run").toBe(undisturbedHash({ ...config, steps, batch, unit })); // prettier-ignore
+  for (const worker of workers) {
+    const held = worker.session().state().held;
+    if (held === null || held.version === 0) continue;
+    expect(held.hash, "[I3] every worker holds the published θ").toBe(cluster.rounds[held.version - 1]?.hash);
+  }
+  const { merging, leases } = cluster.run().state();
+  expect(merging.size, "[I5] nothing is left in the merge").toBe(0);
+  expect(leases.size, "[I5] no lease outlives its round").toBe(0);
+}
+
+describe("[I1] the update depends on the samples, not on who computed them", () => {
+  for (const strict of [true, false]) {
+    test.each([1, 2, 3, 8])(`%i workers, ${strict ? "strict" : "folded"}`, async (count) => {
+      const round = { ...config, strict };
+      const cluster = createCluster(round, count);
+      const workers = Array.from({ length: count }, (_, index) => cluster.add({ name: `worker ${index}`, unitMs: 10 + 3 * index })); // prettier-ignore
+      await cluster.clock.runUntil(cluster.finished, 60_000);
+      checkInvariants(cluster, round, workers);
+      expect(cluster.evaluations.map(({ version, samples }) => [version, samples])).toEqual([[0, 30], [5, 30], [10, 30], [12, 50]]); // prettier-ignore
+      // Only who joins a round that is handed out already computes something twice.
+      const { refused, speculative, expired } = cluster.run().state().counts;
+      expect(refused).toBeLessThanOrEqual(speculative);
+      expect(speculative).toBeLessThanOrEqual(2 * count);
+      expect(expired).toBe(0);
+    });
+  }
+});
+
+test("a round commits when the last holdout leaves", async () => {
+  const cluster = createCluster(config, 1);
+  cluster.add({ name: "steady", unitMs: 10 });
+  const holdout = cluster.add({ name: "holdout", unitMs: 10, behaviour: () => "hang" });
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 1, 60_000);
+  holdout.kill();
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, config, []);
+});
+
+test("a worker that never answers costs a copy, not the round", async () => {
+  const cluster = createCluster(config, 2);
+  cluster.add({ name: "steady", unitMs: 10 });
+  cluster.add({ name: "stuck", unitMs: 10, behaviour: () => "hang" });
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, config, []);
+  expect(cluster.run().state().counts.speculative).toBeGreaterThan(0);
+  // Twelve rounds of six 10 ms units: a second of waiting in all would mean that deadlines, not copies, ended rounds.
+  expect(cluster.clock.nowMs()).toBeLessThan(2000);
+});
+
+test("garbage is refused, counted, and its units are computed by somebody else", async () => {
+  const cluster = createCluster(config, 3);
+  const steady = cluster.add({ name: "steady", unitMs: 10 });
+  cluster.add({ name: "liar", unitMs: 10, behaviour: () => "garbage" });
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, config, [steady]);
+  expect(cluster.garbageRefused()).toBeGreaterThan(0);
+  expect(cluster.run().status().refusals["not-finite"]).toBe(cluster.garbageRefused());
+});
+
+test("a worker joining half-way contributes; one that is 100 times slower does not hold the rounds", async () => {
+  const round = { ...config, steps: 40 };
+  const cluster = createCluster(round, 4);
+  cluster.add({ name: "first", unitMs: 10 });
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 10, 60_000);
+  const beforeMs = cluster.clock.nowMs();
+  const late = cluster.add({ name: "late", unitMs: 10 });
+  const slow = cluster.add({ name: "slow", unitMs: 1000 });
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, round, [late, slow]);
+  const tokens = Object.fromEntries(
+    cluster
+      .run()
+      .status()
+      .workers.map(({ name, tokens }) => [name, tokens]),
+  );
+  expect(tokens["late"]).toBeGreaterThan(0.3 * tokens["first"]!);
+  // Thirty rounds alone would take 30 · 6 · 10 ms; two workers must not be slower than one because of the third.
+  expect(cluster.clock.nowMs() - beforeMs).toBeLessThan(30 * 60 + 1000);
+});
+
+test("the coordinator comes back at the last committed round, and its workers with it", async () => {
+  const cluster = createCluster(config, 5);
+  const workers = ["a", "b", "c"].map((name) => cluster.add({ name, unitMs: 10 }));
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 4, 60_000);
+  const identities = workers.map((worker) => worker.session().state().identity);
+  cluster.restart();
+  await cluster.clock.runUntil(cluster.finished, 120_000);
+  checkInvariants(cluster, config, workers);
+  expect(workers.map((worker) => worker.session().state().identity)).toEqual(identities);
+});
+
+describe("whatever happens, the run ends at the θ of the undisturbed one", () => {
+  test.each(Array.from({ length: 60 }, (_, seed) => seed))("seed %i", async (seed) => {
+    const choose = chooser(seed);
+    const round: RoundConfig = { ...config, strict: seed % 2 === 0, batch: 8 + choose(40), unit: 1 + choose(6) };
+    const cluster = createCluster(round, seed);
+    const workers: SimWorker[] = [];
+    const add = (): void => {
+      const kind = choose(10);
+      const behaviour = kind === 0 ? ("garbage" as const) : kind === 1 ? ("hang" as const) : ("compute" as const);
+      const name = `${behaviour} ${workers.length}`;
+      const once = choose(2) === 0;
+      let used = false;
+      workers.push(
+        cluster.add({
+          name,
+          unitMs: 2 ** choose(8),
+          behaviour: () => {
+            if (once && used) return "compute";
+            used = true;
+            return behaviour;
+          },
+        }),
+      );
+    };
+    cluster.add({ name: "anchor", unitMs: 20 });
+    for (let index = choose(5); index >= 0; index--) add();
+    const faults = cluster.clock.every(50 + choose(200), () => {
+      const victim = workers[choose(Math.max(1, workers.length))];
+      const fault = choose(12);
+      if (fault === 0) victim?.kill();
+      else if (fault === 1) add();
+      else if (fault === 2) victim?.partition(true);
+      else if (fault === 3) victim?.partition(false);
+      else if (fault === 4 && choose(4) === 0) cluster.restart();
+    });
+    await cluster.clock.runUntil(cluster.finished, 600_000);
+    faults();
+    checkInvariants(cluster, round, []);
+  });
+});

@@ -1,0 +1,22 @@
+/** @file The compute thread of a Node worker: θ, engine and shards live here, away from the socket and its heartbeats. */
+import { parentPort, workerData } from "node:worker_threads";
+import { createCompute } from "../shared/worker/compute.ts";
+import type { ComputeCommand } from "../shared/worker/commands.ts";
+import { createNodeEngine } from "./engine.ts";
+import type { EnginePreference } from "./engine.ts";
+import { fetchBytes } from "./fetch.ts";
+
+export type ComputeData = { readonly threads: number; readonly engine: EnginePreference };
+
+const port = parentPort;
+if (port === null) throw new Error("compute.ts runs in a worker thread");
+const { threads, engine: preference } = workerData as ComputeData;
+
+const compute = createCompute({
+  createEngine: ({ model }, layout) => createNodeEngine({ spec: model, layout, threads, preference }),
+  fetchBytes,
+  emit: (event, transfer = []) => port.postMessage(event, transfer),
+  nowMs: () => performance.now(),
+  yieldToEvents: () => new Promise((resolve) => setImmediate(resolve)),
+});
+port.on("message", (command: ComputeCommand) => compute.command(command));

@@ -1,0 +1,55 @@
+/** @file Chooses the engine of a Node worker: ONNX Runtime, else tfjs in WebAssembly, else tfjs in JavaScript. No step down is silent. */
+import { createRequire } from "node:module";
+import path from "node:path";
+import { createEagerEngine } from "../shared/engine/eager.ts";
+import type { Backend, Engine } from "../shared/engine/engine.ts";
+import type { ModelSpec } from "../shared/model/spec.ts";
+import type { ParamLayout } from "../shared/numerics/layout.ts";
+
+export type EnginePreference = "auto" | "onnx" | "wasm" | "cpu";
+
+/** An engine that was tried and did not start, and why. */
+export type Fallback = { readonly backend: Backend; readonly reason: string };
+
+/**
+ * The preferred engine, or with "auto" the fastest that starts. @throws Error when a named one does not start, or none does.
+ */
+export async function createNodeEngine({
+  spec,
+  layout,
+  threads,
+  preference,
+}: {
+  spec: ModelSpec;
+  layout: ParamLayout;
+  threads: number;
+  preference: EnginePreference;
+}): Promise<{ engine: Engine; fallbacks: Fallback[] }> {
+  const fallbacks: Fallback[] = [];
+  for (const backend of preference === "auto" ? (["onnx", "wasm", "cpu"] as const) : [preference]) {
+    try {
+      return { engine: await start[backend]({ spec, layout, threads }), fallbacks };
+    } catch (error) {
+      if (preference !== "auto") throw error;
+      fallbacks.push({ backend, reason: error instanceof Error ? error.message : String(error) });
+    }
+  }
+  throw new Error(`no engine started: ${fallbacks.map(({ backend, reason }) => `${backend}: ${reason}`).join("; ")}`);
+}
+
+type Start = (options: { spec: ModelSpec; layout: ParamLayout; threads: number }) => Promise<Engine>;
+
+/** Imported when tried: each library is large, and one that is missing must not take the others down. */
+const start: Readonly<Record<"onnx" | "wasm" | "cpu", Start>> = {
+  onnx: async (options) => (await import("./onnxEngine.ts")).createOnnxEngine(options),
+  wasm: async ({ spec, layout }) => {
+    const { setWasmPaths } = await import("@tensorflow/tfjs-backend-wasm");
+    const library = createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm");
+    setWasmPaths(`${path.dirname(library)}/`);
+    return createEagerEngine({ spec, layout, backend: "wasm" });
+  },
+  cpu: async ({ spec, layout }) => {
+    await import("@tensorflow/tfjs-backend-cpu");
+    return createEagerEngine({ spec, layout, backend: "cpu" });
+  },
+};

@@ -1,0 +1,108 @@
+/** @file `npm run worker`: a Node process that computes for a coordinator. */
+import { Worker } from "node:worker_threads";
+import { randomInt } from "node:crypto";
+import { CommanderError } from "commander";
+import type { ComputeEvent } from "../shared/worker/commands.ts";
+import { runSession } from "../shared/worker/run.ts";
+import type { RunningSession } from "../shared/worker/run.ts";
+import type { SessionState } from "../shared/worker/session.ts";
+import type { ComputeData } from "./compute.ts";
+import { parseWorkerArguments } from "./config.ts";
+import type { WorkerConfig } from "./config.ts";
+import { connectSocket } from "./socket.ts";
+
+/** Updates of the largest model we name (GPT-2 XL in f32) and some; a coordinator that sends more is not ours. */
+const MAX_FRAME_BYTES = 8 * 2 ** 30;
+
+try {
+  run(parseWorkerArguments(process.argv.slice(2)));
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  // commander has printed its line; --help is no mistake.
+  process.exitCode = error.exitCode === 0 ? 0 : 2;
+}
+
+function run(config: WorkerConfig): void {
+  const log = (text: string): void => {
+    if (!config.quiet) process.stdout.write(`${text}\n`);
+  };
+  const data: ComputeData = { threads: config.threads, engine: config.engine };
+  const compute = new Worker(new URL("./compute.ts", import.meta.url), { workerData: data });
+  let session: RunningSession | null = null;
+  const report = progressReporter(log);
+  const onChange = (state: SessionState): void => {
+    report(state);
+    if (state.phase.name !== "ended") return;
+    process.exitCode = state.phase.ok ? 0 : 1;
+    if (!state.phase.ok) process.stderr.write(`${state.phase.reason}\n`);
+    void compute.terminate();
+    if (process.connected) process.disconnect();
+  };
+  compute.on("message", (event: ComputeEvent) => session?.computed(event));
+  compute.on("error", (error) => {
+    process.stderr.write(`the compute thread failed: ${error.message}\n`);
+    process.exit(1);
+  });
+  session = runSession(
+    { kind: "node", name: config.name, token: config.token, url: config.url, seed: randomInt(2 ** 31) },
+    {
+      connect: (handlers) => connectSocket(`${config.url.replace(/^http/, "ws")}/socket`, MAX_FRAME_BYTES, handlers),
+      compute: (command) => compute.postMessage(command),
+      nowMs: () => performance.now(),
+      every: (ms, callback) => {
+        const timer = setInterval(callback, ms);
+        return () => clearInterval(timer);
+      },
+      remember: () => {},
+      onChange,
+    },
+    null,
+  );
+  const stop = (): void => session.stop("stopped by its owner");
+  process.once("SIGINT", stop);
+  process.once("SIGTERM", stop);
+  // Started by a coordinator: its end is ours.
+  process.once("disconnect", stop);
+}
+
+/** Prints what a person at this machine wants to know, once per change. */
+function progressReporter(log: (text: string) => void): (state: SessionState) => void {
+  let last = "";
+  let lastProgressMs = -Infinity;
+  return (state) => {
+    const line = describe(state);
+    if (line !== last) {
+      last = line;
+      log(line);
+    }
+    const { progress } = state;
+    if (progress === null || state.phase.name !== "working" || performance.now() - lastProgressMs < 5000) return;
+    lastProgressMs = performance.now();
+    const loss = progress.trainLoss === null ? "–" : progress.trainLoss.toFixed(4);
+    const speed = `${Math.round(progress.yourTokensPerSecond)} of ${Math.round(progress.tokensPerSecond)} tokens/s`;
+    log(`step ${progress.version}/${progress.steps}  loss ${loss}  ${speed} computed here`);
+  };
+}
+
+function describe(state: SessionState): string {
+  switch (state.phase.name) {
+    case "connecting":
+      return "connecting";
+    case "greeting":
+      return "connected";
+    case "loading":
+      return `loading ${state.phase.what}`;
+    case "working": {
+      const fallbacks = (state.engine?.fallbacks ?? []).map(
+        ({ backend, reason }) => `; ${backend} not used: ${reason}`,
+      );
+      return `training "${state.run?.name}" on ${state.engine?.backend}${fallbacks.join("")}`;
+    }
+    case "offline":
+      return `offline, will try again: ${state.phase.reason}`;
+    case "ended":
+      return state.phase.reason;
+    default:
+      return state.phase satisfies never;
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * @file The compiled engine: the traced step as an ONNX model, run by onnxruntime-node. `run` blocks its thread, so the caller
+ * keeps this in a worker thread. θ is read, and gradients are written, in place: ORT tensors are views of the flat arrays.
+ */
+import * as ort from "onnxruntime-node";
+import { checkBatch, checkInputs, masksFor, maskShapes } from "../shared/engine/batch.ts";
+import type { Batch, Engine } from "../shared/engine/engine.ts";
+import { lowerToOnnx } from "../shared/engine/onnx.ts";
+import { encodeModel } from "../shared/engine/onnxProto.ts";
+import { GRADIENT, MASK, PARAM, stepGraph, type StepKind } from "../shared/engine/stepGraph.ts";
+import type { ModelSpec } from "../shared/model/spec.ts";
+import type { ParamLayout } from "../shared/numerics/layout.ts";
+
+/** Lease sizes vary a little at the end of an epoch; a session holds its own activations, so old ones go. */
+const MAX_SESSIONS = 4;
+
+export type OnnxEngineOptions = {
+  readonly spec: ModelSpec;
+  readonly layout: ParamLayout;
+  readonly threads: number;
+  /** Overrides of the session options, for benchmarks. */
+  readonly session?: ort.InferenceSession.SessionOptions;
+};
+
+export async function createOnnxEngine({ spec, layout, threads, session = {} }: OnnxEngineOptions): Promise<Engine> {
+  const sessions = new Map<string, Promise<ort.InferenceSession>>();
+  let params: Record<string, ort.Tensor> | undefined;
+
+  const sessionFor = async (kind: StepKind, batchSize: number): Promise<ort.InferenceSession> => {
+    const key = `${kind} ${batchSize}`;
+    const known = sessions.get(key);
+    sessions.delete(key);
+    const created =
+      known ??
+      ort.InferenceSession.create(encodeModel(lowerToOnnx(stepGraph(kind, spec, layout, batchSize))), {
+        intraOpNumThreads: threads,
+        interOpNumThreads: 1,
+        executionMode: "sequential",
+        graphOptimizationLevel: "all",
+        logSeverityLevel: 3,
+        ...session,
+      });
+    sessions.set(key, created); // last = most recently used
+    const [oldest] = sessions.keys();
+    if (sessions.size > MAX_SESSIONS && oldest !== undefined) {
+      const evicted = sessions.get(oldest);
+      sessions.delete(oldest);
+      await (await evicted)?.release();
+    }
+    return created;
+  };
+  const loaded = (): Record<string, ort.Tensor> => {
+    if (!params) throw new Error("load() was not called before computing");
+    return params;
+  };
+  /** One ORT tensor per parameter, each a view of the flat array. */
+  const views = (prefix: string, flat: Float32Array): Record<string, ort.Tensor> =>
+    Object.fromEntries(
+      layout.slots.map(({ name, shape, offset, size }) => [
+        prefix + name,
+        new ort.Tensor("float32", flat.subarray(offset, offset + size), shape),
+      ]),
+    );
+
+  // Fails here, not in the first step, where the machine cannot run ONNX Runtime.
+  await sessionFor("loss", 1);
+
+  return {
+    backend: "onnx",
+    load: (theta) => {
+      if (theta.length !== layout.length)
+        throw new RangeError(`θ has ${theta.length} values, the layout ${layout.length}`);
+      params = views(PARAM, theta);
+      return Promise.resolve();
+    },
+
+    gradient: async (batch, gradient) => {
+      const tokens = checkBatch(spec, batch);
+      const compiled = await sessionFor("gradient", batch.batchSize);
+      const loss = new Float32Array(1);
+      gradient.fill(0);
+      await compiled.run(
+        { ...loaded(), ...tokenTensors(batch), ...maskTensors(spec, batch) },
+        { loss: new ort.Tensor("float32", loss, []), ...views(GRADIENT, gradient) },
+      );
+      return { lossSum: loss[0] ?? Number.NaN, tokens };
+    },
+
+    loss: async (batch) => {
+      const tokens = checkBatch(spec, batch);
+      const loss = new Float32Array(1);
+      const compiled = await sessionFor("loss", batch.batchSize);
+      await compiled.run({ ...loaded(), ...tokenTensors(batch) }, { loss: new ort.Tensor("float32", loss, []) });
+      return { lossSum: loss[0] ?? Number.NaN, tokens };
+    },
+
+    logits: async (inputs, batchSize) => {
+      checkInputs(spec, inputs, batchSize);
+      const compiled = await sessionFor("logits", batchSize);
+      const { logits } = await compiled.run({ ...loaded(), inputs: new ort.Tensor("int32", inputs, [inputs.length]) });
+      return logits?.data as Float32Array;
+    },
+
+    dispose: async () => {
+      for (const session of sessions.values()) await (await session).release();
+      sessions.clear();
+    },
+  };
+}
+
+function tokenTensors({ inputs, targets }: Batch): Record<string, ort.Tensor> {
+  return {
+    inputs: new ort.Tensor("int32", inputs, [inputs.length]),
+    targets: new ort.Tensor("int32", targets, [targets.length]),
+  };
+}
+
+function maskTensors(spec: ModelSpec, batch: Batch): Record<string, ort.Tensor> {
+  const masks = masksFor(spec, batch);
+  return Object.fromEntries(
+    maskShapes(spec, batch.batchSize).map(({ name, shape }) => [
+      MASK + name,
+      new ort.Tensor("float32", masks.get(name) ?? new Float32Array(), shape),
+    ]),
+  );
+}

@@ -1,0 +1,39 @@
+/** @file A worker's transport over `ws`. */
+import { WebSocket } from "ws";
+import type { Transport, TransportHandlers } from "../shared/wire/transport.ts";
+
+export function connectSocket(url: string, maxPayloadBytes: number, handlers: TransportHandlers): Transport {
+  const socket = new WebSocket(url, {
+    perMessageDeflate: false,
+    maxPayload: maxPayloadBytes,
+    handshakeTimeout: 10_000,
+    // Masking protects proxies from what scripts in browsers can be made to send; this process is no browser, and with a
+    // zero mask ws leaves megabytes of gradients as they are.
+    generateMask: (mask: Buffer) => mask.fill(0),
+  });
+  let reason = "connection closed";
+  socket.on("open", () => {
+    // A contribution leaves when it is ready, not when the next one fills a packet.
+    handlers.onOpen();
+  });
+  socket.on("message", (data: Buffer) => handlers.onFrame(data));
+  socket.on("error", (error) => {
+    reason = describe(error, url);
+  });
+  socket.on("close", () => handlers.onClose(reason));
+  return {
+    send: (bytes) => {
+      if (socket.readyState === WebSocket.OPEN) socket.send(bytes);
+    },
+    close: (why) => {
+      reason = why;
+      socket.close(1000, why.slice(0, 100));
+    },
+  };
+}
+
+function describe(error: Error & { code?: string }, url: string): string {
+  if (error.code === "ECONNREFUSED") return `nothing listens at ${url}`;
+  if (error.code === "ENOTFOUND") return `no host of that name: ${url}`;
+  return error.message;
+}
