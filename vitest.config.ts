@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { SummaryReporter } from "./test/support/summaryReporter.ts";
 
 /** One project per kind of test (folders under test/), so that each kind can be run, and timed, by itself. */
 const project = (name: string, options: { testTimeout: number; fileParallelism?: boolean }) => ({
@@ -14,6 +15,7 @@ const project = (name: string, options: { testTimeout: number; fileParallelism?:
 
 export default defineConfig({
   test: {
+    reporters: ["default", new SummaryReporter()],
     projects: [
       project("unit", { testTimeout: 20_000 }),
       project("property", { testTimeout: 60_000 }),
