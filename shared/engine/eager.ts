@@ -30,7 +30,6 @@ export async function createEagerEngine({
     if (params) tf.dispose(params);
     params = undefined;
   };
-  const tokens1d = (ids: Int32Array) => tf.tensor1d(ids, "int32");
 
   return {
     backend,
@@ -82,8 +81,8 @@ export async function createEagerEngine({
  * (on some browsers up to 100 ms) whatever its size.
  */
 function flatGradient(spec: ModelSpec, layout: ParamLayout, params: Tensors, batch: Batch): tf.Tensor1D {
-  const inputs = tf.tensor1d(batch.inputs, "int32");
-  const targets = tf.tensor1d(batch.targets, "int32");
+  const inputs = tokens1d(batch.inputs);
+  const targets = tokens1d(batch.targets);
   const values = masksFor(spec, batch);
   const masks = Object.fromEntries(
     maskShapes(spec, batch.batchSize).map(({ name, shape }) => [name, tf.tensor(values.get(name) ?? [], [...shape])]),
@@ -101,6 +100,10 @@ function flatGradient(spec: ModelSpec, layout: ParamLayout, params: Tensors, bat
   }
   if (layout.length > end) pieces.push(tf.zeros([layout.length - end]));
   return tf.concat1d([...pieces, tf.reshape(value, [1])]);
+}
+
+function tokens1d(ids: Int32Array): tf.Tensor1D {
+  return tf.tensor1d(ids, "int32");
 }
 
 async function readAndFree(tensor: tf.Tensor): Promise<Float32Array> {

@@ -41,7 +41,6 @@ export function gptLossF64(
     const deviation = Math.sqrt(x.reduce((a, b) => a + (b - mean) ** 2, 0) / d + 1e-5);
     return x.map((v, i) => ((v - mean) / deviation) * (gain[i] as number) + (bias[i] as number));
   };
-  const gelu = (v: number): number => 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));
 
   let loss = 0;
   const e = d / heads;
@@ -114,4 +113,8 @@ export function finiteDifferences(
     };
     return (at(STEP) - at(-STEP)) / (2 * STEP);
   });
+}
+
+function gelu(v: number): number {
+  return 0.5 * v * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3)));
 }

@@ -20,12 +20,20 @@ test("a sample's mask does not depend on which samples share its batch", () => {
 });
 
 test("seed, step, sample and site each change the mask", () => {
-  const of = (seed: number, step: number, sample: number, site: string) =>
-    String(
-      dropoutMasks(sites, 0.5, { seed, step, samples: [sample] })
-        .get(site)
-        ?.subarray(0, 64),
-    );
-  const masks = [of(1, 2, 3, "a"), of(2, 2, 3, "a"), of(1, 3, 3, "a"), of(1, 2, 4, "a"), of(1, 2, 3, "b")];
+  const masks = [
+    maskBits(1, 2, 3, "a"),
+    maskBits(2, 2, 3, "a"),
+    maskBits(1, 3, 3, "a"),
+    maskBits(1, 2, 4, "a"),
+    maskBits(1, 2, 3, "b"),
+  ];
   expect(new Set(masks).size).toBe(5);
 });
+
+function maskBits(seed: number, step: number, sample: number, site: string): string {
+  return String(
+    dropoutMasks(sites, 0.5, { seed, step, samples: [sample] })
+      .get(site)
+      ?.subarray(0, 64),
+  );
+}

@@ -1,0 +1,80 @@
+/**
+ * @file Lowers a graph to ONNX for ONNX Runtime's CPU kernels. Here: the driver and the plain ops; the named ops are in
+ * onnxOps.ts. Sums ride on products where Gemm can add (a bias, the residual stream), so such products wait for their sum.
+ */
+import type { Graph, ValueId } from "./graph.ts";
+import { Lowering, product, type Rule } from "./onnxLowering.ts";
+import { namedRules } from "./onnxOps.ts";
+import type { OnnxGraph } from "./onnxProto.ts";
+
+/** The ONNX graph computing the same outputs, under the same names. @throws Error for an op without a rule. */
+export function lowerToOnnx(graph: Graph): OnnxGraph {
+  const lowering = new Lowering(graph, { ...plainRules, ...namedRules }, waits);
+  for (const node of graph.nodes) lowering.lower(node);
+  return lowering.finish();
+}
+
+/** Ops that wait for the sum they are part of, when that is their only use. */
+const waits: ReadonlySet<string> = new Set(["BatchMatMul", "ManyhandsLayerNorm", "ManyhandsEmbeddingGrad"]);
+
+const plainRules: Readonly<Record<string, Rule>> = {
+  Add: ({ inputs, outputs: [output = -1] }, lowering) => {
+    const [a = -1, b = -1] = inputs;
+    if (addToProduct(a, b, output, lowering) || addToProduct(b, a, output, lowering)) return;
+    const names = [lowering.name(a), lowering.name(b)];
+    lowering.emit("Add", names, { outputs: [lowering.target(output)] });
+  },
+  Multiply: ({ inputs, outputs: [output = -1] }, lowering) => {
+    const names = inputs.map((id) => lowering.name(id));
+    lowering.emit("Mul", names, { outputs: [lowering.target(output)] });
+  },
+  Reshape: ({ inputs: [x = -1], outputs: [output = -1] }, lowering) => {
+    const source = lowering.name(x);
+    lowering.reshape(source, lowering.shape(output), { outputs: [lowering.target(output)] });
+  },
+  Sum: ({ inputs: [x = -1], outputs: [output = -1], attributes }, lowering) => {
+    const axes = attributes["axis"] as readonly number[];
+    const source = lowering.name(x);
+    lowering.emit("ReduceSum", [source, lowering.constant("int64", [axes.length], axes)], {
+      attributes: { keepdims: attributes["keepDims"] === true ? 1 : 0 },
+      outputs: [lowering.target(output)],
+    });
+  },
+  BatchMatMul: ({ inputs, outputs: [output = -1], attributes }, lowering) => {
+    const names = inputs.map((id) => lowering.name(id));
+    product(lowering, names, {
+      transA: attributes["transposeA"] === true,
+      transB: attributes["transposeB"] === true,
+      output: lowering.target(output),
+    });
+  },
+};
+
+/** Lowers `sum = waiting + addend` as one node. False when `waiting` is not waiting or cannot take the addend. */
+function addToProduct(waiting: ValueId, addend: ValueId, sum: ValueId, lowering: Lowering): boolean {
+  const shape = lowering.shape(sum);
+  const extents = lowering.shape(addend);
+  if (shape.length !== 2 || lowering.shape(waiting).join() !== shape.join()) return false;
+  const isBias = extents.length === 1 && extents[0] === shape[1];
+  if (isBias) {
+    const norm = lowering.takeWaiting(waiting, "ManyhandsLayerNorm");
+    if (norm) {
+      namedRules[norm.op]?.({ ...norm, inputs: [...norm.inputs, addend], outputs: [sum] }, lowering);
+      return true;
+    }
+  }
+  if (!isBias && extents.join() !== shape.join()) return false;
+  const matMul = lowering.takeWaiting(waiting, "BatchMatMul");
+  if (matMul) {
+    const names = [...matMul.inputs, addend].map((id) => lowering.name(id));
+    const { transposeA, transposeB } = matMul.attributes;
+    lowering.emit("Gemm", names, {
+      attributes: { transA: transposeA === true ? 1 : 0, transB: transposeB === true ? 1 : 0 },
+      outputs: [lowering.target(sum)],
+    });
+    return true;
+  }
+  const scatter = lowering.takeWaiting(waiting, "ManyhandsEmbeddingGrad");
+  if (scatter) namedRules[scatter.op]?.({ ...scatter, inputs: [...scatter.inputs, addend], outputs: [sum] }, lowering);
+  return scatter !== undefined;
+}

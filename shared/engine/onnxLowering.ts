@@ -1,0 +1,164 @@
+/** @file What rules write to while a graph becomes ONNX: nodes, constants, and which ONNX name holds which value. */
+import { type Graph, type GraphNode, useCounts, type ValueId } from "./graph.ts";
+import type { OnnxAttribute, OnnxConstant, OnnxGraph, OnnxNode, OnnxType, OnnxValue } from "./onnxProto.ts";
+
+/** How one op becomes ONNX nodes. */
+export type Rule = (node: GraphNode, lowering: Lowering) => void;
+
+export type EmitOptions = {
+  readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
+  readonly domain?: string;
+  /** Names to write to instead of a new one; "" for an output nobody needs. */
+  readonly outputs?: readonly string[];
+};
+
+export class Lowering {
+  readonly graph: Graph;
+  readonly #rules: Readonly<Record<string, Rule>>;
+  readonly #waits: ReadonlySet<string>;
+  readonly #uses: ReadonlyMap<ValueId, number>;
+  readonly #names = new Map<ValueId, string>();
+  readonly #waiting = new Map<ValueId, GraphNode>();
+  readonly #nodes: OnnxNode[] = [];
+  readonly #constants = new Map<string, OnnxConstant>();
+  /** Names that several rules share, such as the softmax a loss and its gradient both need. */
+  readonly #shared = new Map<string, string>();
+  #count = 0;
+
+  /** Ops in `waits` are put off until the sum they are part of, when that is their only use. */
+  constructor(graph: Graph, rules: Readonly<Record<string, Rule>>, waits: ReadonlySet<string>) {
+    this.graph = graph;
+    this.#rules = rules;
+    this.#waits = waits;
+    this.#uses = useCounts(graph);
+    for (const [name, id] of Object.entries(graph.inputs)) this.#names.set(id, name);
+  }
+
+  lower(node: GraphNode): void {
+    const [output = -1] = node.outputs;
+    if (this.#waits.has(node.op) && this.#uses.get(output) === 1 && !this.#outputName(output)) {
+      this.#waiting.set(output, node);
+    } else {
+      this.#apply(node);
+    }
+  }
+
+  /** The value's name in the ONNX graph; lowers its node now if that was waiting. */
+  name(id: ValueId): string {
+    const waiting = this.takeWaiting(id);
+    if (waiting) this.#apply(waiting);
+    const name = this.#names.get(id);
+    if (name !== undefined) return name;
+    const constant = this.graph.constants.get(id);
+    if (constant === undefined) throw new Error(`value ${id} is read before it is computed`);
+    if (this.shape(id).length > 0) throw new Error(`a constant [${this.shape(id).join()}] has no lowering`);
+    return this.scalar(constant);
+  }
+
+  /** The node that computes the value, if it has been put off; the caller lowers it in its own way. */
+  takeWaiting(id: ValueId, op?: string): GraphNode | undefined {
+    const node = this.#waiting.get(id);
+    if (!node || (op !== undefined && node.op !== op)) return undefined;
+    this.#waiting.delete(id);
+    return node;
+  }
+
+  shape(id: ValueId): readonly number[] {
+    return this.#spec(id).shape;
+  }
+
+  /** The name to write a value under: the graph's own for its outputs. */
+  target(id: ValueId): string {
+    const name = this.#outputName(id) ?? `v${id}`;
+    this.#names.set(id, name);
+    return name;
+  }
+
+  emit(op: string, inputs: readonly string[], { attributes = {}, domain = "", outputs }: EmitOptions = {}): string {
+    const written = outputs ?? [this.fresh()];
+    this.#nodes.push({ op, inputs, outputs: written, attributes, domain });
+    return written[0] ?? "";
+  }
+
+  /** A new ONNX name. */
+  fresh(): string {
+    return `t${this.#count++}`;
+  }
+
+  scalar(value: number): string {
+    return this.constant("float32", [], [value]);
+  }
+
+  constant(type: OnnxType, shape: readonly number[], values: readonly number[]): string {
+    const key = `${type}[${shape.join()}]${values.join()}`;
+    const known = this.#constants.get(key);
+    if (known) return known.name;
+    const name = `c${this.#constants.size}`;
+    this.#constants.set(key, { name, type, shape, values });
+    return name;
+  }
+
+  reshape(x: string, shape: readonly number[], options: EmitOptions = {}): string {
+    return this.emit("Reshape", [x, this.constant("int64", [shape.length], shape)], options);
+  }
+
+  /** Computes once per key whatever several rules need. */
+  share(key: string, compute: () => string): string {
+    const known = this.#shared.get(key);
+    if (known !== undefined) return known;
+    const name = compute();
+    this.#shared.set(key, name);
+    return name;
+  }
+
+  finish(): OnnxGraph {
+    const outputs = Object.entries(this.graph.outputs).map(([name, id]): OnnxValue => {
+      const source = this.name(id);
+      // The same value under two names, or an input handed through.
+      if (source !== name) this.emit("Identity", [source], { outputs: [name] });
+      return { name, ...this.#type(id) };
+    });
+    const inputs = Object.entries(this.graph.inputs).map(([name, id]) => ({ name, ...this.#type(id) }));
+    return { nodes: this.#nodes, inputs, outputs, constants: [...this.#constants.values()] };
+  }
+
+  #apply(node: GraphNode): void {
+    const rule = this.#rules[node.op];
+    if (!rule) throw new Error(`op "${node.op}" has no ONNX lowering`);
+    rule(node, this);
+  }
+
+  #outputName(id: ValueId): string | undefined {
+    return Object.entries(this.graph.outputs).find(([, output]) => output === id)?.[0];
+  }
+
+  #spec(id: ValueId): Graph["values"][number] {
+    const spec = this.graph.values[id];
+    if (!spec) throw new Error(`the graph has no value ${id}`);
+    return spec;
+  }
+
+  #type(id: ValueId): Pick<OnnxValue, "type" | "shape"> {
+    const { dtype, shape } = this.#spec(id);
+    return { type: dtype, shape };
+  }
+}
+
+/** alpha·op(a)·op(b) for matrices or batches of them; FusedMatMul transposes by strides, without a copy. */
+export function product(
+  lowering: Lowering,
+  [a = "", b = ""]: readonly string[],
+  {
+    transA = false,
+    transB = false,
+    alpha = 1,
+    output = lowering.fresh(),
+  }: { transA?: boolean; transB?: boolean; alpha?: number; output?: string },
+): string {
+  if (!transA && !transB && alpha === 1) return lowering.emit("MatMul", [a, b], { outputs: [output] });
+  return lowering.emit("FusedMatMul", [a, b], {
+    domain: "com.microsoft",
+    attributes: { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } },
+    outputs: [output],
+  });
+}
