@@ -1,0 +1,41 @@
+/** @file A worker's transport over the browser's WebSocket. */
+import type { Transport, TransportHandlers } from "../shared/wire/transport.ts";
+
+/** Unsent bytes: two contributions of a 100 M-parameter model. Beyond it the uplink is too slow for this run. */
+const MAX_BUFFERED_BYTES = 1024 * 1024 * 1024;
+
+export function connectSocket(url: string, handlers: TransportHandlers): Transport {
+  const socket = new WebSocket(url);
+  socket.binaryType = "arraybuffer";
+  let opened = false;
+  let reason: string | null = null;
+  socket.addEventListener("open", () => {
+    opened = true;
+    handlers.onOpen();
+  });
+  socket.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
+    // A text frame becomes an empty one: not a frame, and refused as such.
+    handlers.onFrame(data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array());
+  });
+  // Browsers say nothing of why; whether it ever opened is all there is to know.
+  socket.addEventListener("close", ({ code, reason: theirs }) => {
+    const unknown = opened ? `the connection was lost (${code})` : "the coordinator does not answer";
+    handlers.onClose(reason ?? (theirs === "" ? unknown : theirs));
+  });
+  return {
+    send: (bytes) => {
+      if (socket.readyState !== WebSocket.OPEN) return;
+      if (socket.bufferedAmount > MAX_BUFFERED_BYTES) {
+        reason = `the uplink is too slow: ${socket.bufferedAmount} bytes are unsent`;
+        socket.close(1000);
+        return;
+      }
+      socket.send(bytes);
+    },
+    close: (why) => {
+      reason ??= why;
+      // 123 bytes are what a close frame has room for; a reason of non-ASCII letters may need three bytes each.
+      socket.close(1000, why.slice(0, 40));
+    },
+  };
+}
