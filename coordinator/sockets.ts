@@ -119,7 +119,9 @@ export function openSockets(
         throw new ProtocolError("out-of-order", `${message.type} before ready`);
       }
       handlers.onMessage(connection.worker, message, frame.payload);
-      if (message.type === "leave") connection.socket.close(1000, "goodbye");
+      if (message.type !== "leave") return;
+      connection.socket.close(1000, "goodbye");
+      drop(connection, message.reason);
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       handlers.onRefusal(connection.worker, error.code, error.message);

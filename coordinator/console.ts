@@ -1,0 +1,84 @@
+/** @file What the operator sees in the terminal: a progress bar where there is a terminal, a line now and then where not. */
+import { MultiBar, Presets } from "cli-progress";
+import type { SingleBar } from "cli-progress";
+import type { Status } from "./status.ts";
+
+export type Console = {
+  /** One line that stays. */
+  readonly line: (text: string) => void;
+  readonly progress: (status: Status) => void;
+  /** Leaves the last state of the bar on the screen. */
+  readonly end: () => void;
+};
+
+/** Where lines go to a file or a log: often enough to see that it lives. */
+const LINE_EVERY_MS = 5000;
+
+export function openConsole(out: NodeJS.WriteStream): Console {
+  return out.isTTY ? terminal(out) : log(out);
+}
+
+function terminal(out: NodeJS.WriteStream): Console {
+  const bars = new MultiBar(
+    { stream: out, format: "{bar} {percentage}%  {text}", barsize: 24, hideCursor: true, linewrap: false, fps: 5 },
+    Presets.shades_classic,
+  );
+  let bar: SingleBar | null = null;
+  return {
+    line(text) {
+      if (bar === null) out.write(`${text}\n`);
+      else bars.log(`${text}\n`);
+    },
+    progress(status) {
+      bar ??= bars.create(status.steps, status.version, { text: "" });
+      bar.setTotal(Math.max(1, status.steps));
+      bar.update(status.version, { text: describe(status) });
+    },
+    end() {
+      bars.stop();
+      bar = null;
+    },
+  };
+}
+
+function log(out: NodeJS.WriteStream): Console {
+  let lastMs = -Infinity;
+  let lastText = "";
+  return {
+    line: (text) => void out.write(`${text}\n`),
+    progress(status) {
+      const nowMs = performance.now();
+      const text = describe(status);
+      if (text === lastText || (nowMs - lastMs < LINE_EVERY_MS && status.version < status.steps)) return;
+      lastMs = nowMs;
+      lastText = text;
+      out.write(`${text}\n`);
+    },
+    end: () => {},
+  };
+}
+
+/** `step 120/1000  train 2.31  val 2.40  15,812 tok/s  2 workers  ETA 1:23`; the reducer's reason while nothing moves. */
+function describe(status: Status): string {
+  const { version, steps, trainLoss, validationLoss, tokensPerSecond, tokens, workers } = status;
+  const parts = [`step ${version}/${steps}`];
+  if (trainLoss !== null) parts.push(`train ${trainLoss.toFixed(3)}`);
+  if (validationLoss !== null) parts.push(`val ${validationLoss.toFixed(3)}`);
+  const ready = workers.filter(({ state }) => state === "ready").length;
+  if (tokensPerSecond > 0) {
+    parts.push(`${Math.round(tokensPerSecond).toLocaleString("en-US")} tok/s`);
+    parts.push(`${ready} worker${ready === 1 ? "" : "s"}`);
+    const perStep = version > 0 ? tokens / version : 0;
+    if (version < steps) parts.push(`ETA ${clock(((steps - version) * perStep) / tokensPerSecond)}`);
+  }
+  if (tokensPerSecond === 0 || version >= steps) parts.push(status.reason);
+  return parts.join("  ");
+}
+
+/** Seconds as m:ss or h:mm:ss. */
+function clock(seconds: number): string {
+  const total = Math.round(seconds);
+  const [hours, minutes, rest] = [Math.floor(total / 3600), Math.floor(total / 60) % 60, total % 60];
+  const tail = `${String(minutes).padStart(hours > 0 ? 2 : 1, "0")}:${String(rest).padStart(2, "0")}`;
+  return hours > 0 ? `${hours}:${tail}` : tail;
+}
