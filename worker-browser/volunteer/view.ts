@@ -28,18 +28,25 @@ export function createView({ onButton }: { readonly onButton: () => void }): { r
       text("reason", run.reason);
       element("reason-line").hidden = run.reason === "";
 
-      text("backend", mine.backend);
-      text("device", mine.device);
-      text("my-speed", mine.speed);
-      text("my-tokens", mine.tokens);
-      text("my-share", mine.share);
-      text("my-units", mine.units);
-      showFallbacks(mine.fallbacks);
+      element("mine").hidden = mine === null;
+      if (mine !== null) showMine(mine);
     },
   };
 }
 
-function showFallbacks(fallbacks: View["mine"]["fallbacks"]): void {
+type Mine = NonNullable<View["mine"]>;
+
+function showMine(mine: Mine): void {
+  text("backend", mine.backend);
+  text("device", mine.device);
+  text("my-speed", mine.speed);
+  text("my-tokens", mine.tokens);
+  text("my-share", mine.share);
+  text("my-units", mine.units);
+  showFallbacks(mine.fallbacks);
+}
+
+function showFallbacks(fallbacks: Mine["fallbacks"]): void {
   const list = element("fallbacks");
   const key = JSON.stringify(fallbacks);
   if (list.dataset["key"] === key) return;

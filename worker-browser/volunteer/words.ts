@@ -25,7 +25,8 @@ export type View = {
     /** The coordinator's reason for what it is doing. */
     readonly reason: string;
   };
-  readonly mine: {
+  /** Null before this tab took part. */
+  readonly mine: null | {
     readonly backend: string;
     readonly device: string;
     readonly fallbacks: readonly { readonly backend: string; readonly reason: string }[];
@@ -43,7 +44,7 @@ const UNKNOWN = "–";
 
 export function describe(state: VolunteerState, overview: OverviewState, nowMs: number): View {
   const session = state.name === "joined" || state.name === "over" ? state.session : null;
-  return { ...status(state, overview, nowMs), run: run(session, overview), mine: mine(state, session) };
+  return { ...status(state, overview, nowMs), run: run(state, session, overview), mine: mine(state, session) };
 }
 
 type Status = Pick<View, "tone" | "headline" | "detail" | "button">;
@@ -112,37 +113,43 @@ function atWork(session: SessionState | null, lastWorkMs: number, nowMs: number)
   }
 }
 
-function run(session: SessionState | null, overview: OverviewState): View["run"] {
+function run(state: VolunteerState, session: SessionState | null, overview: OverviewState): View["run"] {
   const known = overview.name === "known" ? overview : null;
   const progress = session?.progress ?? null;
-  // Whichever side knows more: the coordinator's messages while this tab takes part, its status page otherwise.
-  const now = progress ?? known;
+  // Whichever is fresher: the coordinator's messages while this tab takes part, its status page otherwise.
+  const now = state.name === "joined" ? (progress ?? known) : (known ?? progress);
+  const isLive = state.name !== "joined" || session?.phase.name !== "offline";
   const name = session?.run?.name ?? known?.run ?? "";
   const model = session?.run?.model ?? null;
   return {
     name,
-    about: known === null ? "" : `${count(known.parameters)} parameters, learning to predict the next token of a text.`,
+    about:
+      known === null
+        ? ""
+        : `${words.format(known.parameters)} parameters, learning to predict the next token of a text.`,
     done: now === null || now.steps === 0 ? null : Math.min(1, now.version / now.steps),
     steps: now === null ? UNKNOWN : `${count(now.version)} of ${count(now.steps)}`,
     trainLoss: loss(now?.trainLoss ?? null),
     validationLoss: loss(now?.validationLoss ?? null),
     lossHint:
       model === null ? "lower is better" : `lower is better; blind guessing is ${loss(Math.log(model.vocabulary))}`,
-    speed: now === null ? UNKNOWN : count(now.tokensPerSecond),
-    workers: now === null ? UNKNOWN : count(now.workers),
-    reason: progress?.reason ?? "",
+    speed: now === null || !isLive ? UNKNOWN : count(now.tokensPerSecond),
+    workers: now === null || !isLive ? UNKNOWN : count(now.workers),
+    reason: (state.name === "joined" && isLive && progress?.reason) || "",
   };
 }
 
 function mine(state: VolunteerState, session: SessionState | null): View["mine"] {
+  if (state.name === "idle" || state.name === "elsewhere") return null;
   const engine = session?.engine ?? null;
   const progress = session?.progress ?? null;
   const tokens = progress?.yourTokens ?? 0;
+  const isWorking = state.name === "joined" && session?.phase.name === "working";
   return {
     backend: engine === null ? UNKNOWN : backendNames[engine.backend],
     device: state.name === "joined" ? (state.device ?? "") : "",
     fallbacks: (engine?.fallbacks ?? []).map(({ backend, reason }: Fallback) => ({ backend: backendNames[backend], reason })), // prettier-ignore
-    speed: state.name === "joined" && progress !== null ? count(progress.yourTokensPerSecond) : UNKNOWN,
+    speed: progress !== null && isWorking ? count(progress.yourTokensPerSecond) : UNKNOWN,
     tokens: session === null ? UNKNOWN : count(tokens),
     share: progress === null || progress.tokens === 0 ? "" : `${percent(tokens / progress.tokens)} of the run`,
     units: session === null ? UNKNOWN : count(session.unitsDone),
@@ -158,6 +165,7 @@ const backendNames: Readonly<Record<Backend, string>> = {
 };
 
 const exact = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const words = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
 
 /** 12,345 up to a hundred thousand, then 1.23M. */

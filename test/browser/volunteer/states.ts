@@ -1,0 +1,83 @@
+/** @file Moments in a volunteer's session, at fixed data: what the page shows of each is tested and looked at. */
+import type { SessionState } from "../../../shared/worker/session.ts";
+import type { StatusSubset } from "../../support/pages.ts";
+
+export const status: StatusSubset = {
+  run: "state-of-the-union",
+  parameters: 814_720,
+  version: 812,
+  steps: 2000,
+  tokens: 623_616,
+  tokensPerSecond: 8423,
+  trainLoss: 2.1873,
+  validationLoss: 2.2046,
+  workers: [{}, {}, {}],
+};
+
+const joined: Partial<SessionState> = {
+  identity: { worker: "w1", secret: "s" },
+  run: {
+    name: status.run,
+    model: { kind: "gpt", layers: 4, heads: 4, width: 128, context: 64, vocabulary: 65, bias: false, dropout: 0 },
+    seed: 1,
+    sampling: "shuffled",
+    batch: 12,
+    unit: 4,
+    evaluationUnit: 4,
+    steps: 2000,
+    codec: "f32",
+    strict: false,
+    manifestPath: "/corpus/manifest.json",
+  },
+};
+
+export const loading: Partial<SessionState> = { ...joined, phase: { name: "loading", what: "engine and parameters" } };
+
+export const working: Partial<SessionState> = {
+  ...joined,
+  phase: { name: "working" },
+  engine: { backend: "webgpu", fallbacks: [] },
+  held: { version: 841, hash: "0123456789abcdef" },
+  leases: new Set([7]),
+  unitsDone: 214,
+  progress: {
+    version: 841,
+    steps: 2000,
+    trainLoss: 2.1512,
+    validationLoss: 2.1998,
+    tokens: 645_888,
+    tokensPerSecond: 11_730,
+    workers: 4,
+    yourTokens: 54_784,
+    yourTokensPerSecond: 3312,
+    reason: "step 842: 2 of 3 units are in; 1 is leased to a worker",
+  },
+};
+
+export const fallenBack: Partial<SessionState> = {
+  ...working,
+  engine: {
+    backend: "wasm",
+    fallbacks: [
+      { backend: "webgpu", reason: "browsers offer WebGPU only on https pages and on localhost" },
+      { backend: "webgl", reason: "WebGL has only 16-bit floats here" },
+    ],
+  },
+};
+
+export const offline: Partial<SessionState> = {
+  ...working,
+  leases: new Set(),
+  phase: { name: "offline", retryAtMs: 0, reason: "the coordinator does not answer" },
+};
+
+export const refused: Partial<SessionState> = {
+  ...joined,
+  phase: { name: "ended", ok: false, reason: "bad-token: this run asks for a token" },
+};
+
+export const finished: Partial<SessionState> = {
+  ...working,
+  leases: new Set(),
+  phase: { name: "ended", ok: true, reason: "the run is finished" },
+};
