@@ -49,7 +49,7 @@ function log(out: NodeJS.WriteStream): Console {
     progress(status) {
       const nowMs = performance.now();
       const text = describe(status);
-      if (text === lastText || (nowMs - lastMs < LINE_EVERY_MS && status.version < status.steps)) return;
+      if (text === lastText || (nowMs - lastMs < LINE_EVERY_MS && status.phase !== "finished")) return;
       lastMs = nowMs;
       lastText = text;
       out.write(`${text}\n`);

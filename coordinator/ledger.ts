@@ -49,6 +49,8 @@ export type WorkerRow = {
 
 export type Ledger = {
   commitRound(round: RoundRow, contributions: readonly ContributionRow[]): void;
+  /** Forgets what came after `version`: θ could not be recovered beyond it. */
+  rollBackTo(version: Version): void;
   recordEvaluation(row: EvaluationRow): void;
   rememberWorker(row: WorkerRow): void;
   findWorker(id: WorkerId): WorkerRow | null;
@@ -110,6 +112,11 @@ export function openLedger(file: string): Ledger {
       } catch (error) {
         database.exec("ROLLBACK");
         throw error;
+      }
+    },
+    rollBackTo(version) {
+      for (const table of ["round", "contribution", "evaluation"]) {
+        database.prepare(`DELETE FROM ${table} WHERE version > ?`).run(version);
       }
     },
     recordEvaluation: ({ version, samples, tokens, lossSum, atMs }) => {

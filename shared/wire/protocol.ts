@@ -177,8 +177,7 @@ export type RefusalCode =
   | "handshake-timeout"
   | "heartbeat-timeout"
   | "too-slow-reader"
-  | "too-many-workers"
-  | "run-stopped";
+  | "too-many-workers";
 
 /** The peer is wrong: reply with the code; close when it is fatal; carry on. */
 export class ProtocolError extends Error {

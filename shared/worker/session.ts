@@ -332,5 +332,5 @@ function isConnected(state: SessionState): boolean {
 
 /** Trying again would be refused again. */
 function isFinal(code: string): boolean {
-  return code === "protocol-version" || code === "bad-token" || code === "run-stopped";
+  return code === "protocol-version" || code === "bad-token";
 }

@@ -1,0 +1,53 @@
+/** @file Programs of this project that the coordinator starts and waits for: it imports nothing from the folders they are in. */
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+const root = resolve(import.meta.dirname, "..");
+
+/** Where the built pages are. */
+export const pagesDir: string = join(root, "dist/pages");
+
+/** Builds the pages when they are missing or older than what they are made from. Resolves to a problem in one line, or null. */
+export async function buildPages(): Promise<string | null> {
+  const built = statSync(join(pagesDir, "index.html"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const sources = ["worker-browser", "shared", "vite.config.ts", "package.json"].map((name) => join(root, name));
+  // An installed image has the pages and not their sources.
+  if (built > 0 && sources.every((path) => newest(path) <= built)) return null;
+  const { code, stderr } = await runProgramFile("worker-browser/build.ts", []);
+  return code === 0 ? null : stderr.trim();
+}
+
+/** The text that the finished model writes, or null with the reason on `onProblem`. */
+export async function sampleText(
+  { name, runsDir, prompt, tokens }: { name: string; runsDir: string; prompt: string; tokens: number },
+  onProblem: (text: string) => void,
+): Promise<string | null> {
+  const flags = ["--run", name, "--runs-dir", runsDir, "--prompt", prompt, "--tokens", String(tokens), "--seed", "1"];
+  const { code, stdout, stderr } = await runProgramFile("worker-node/generate.ts", flags);
+  if (code === 0) return stdout.trimEnd();
+  onProblem(`no sample: ${stderr.trim()}`);
+  return null;
+}
+
+function runProgramFile(
+  file: string,
+  flags: readonly string[],
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  // prettier-ignore
+  const child = spawn(process.execPath, [join(root, file), ...flags], { stdio: ["ignore", "pipe", "pipe"] });
+  const text = { stdout: "", stderr: "" };
+  child.stdout.on("data", (data: Buffer) => (text.stdout += data.toString()));
+  child.stderr.on("data", (data: Buffer) => (text.stderr += data.toString()));
+  return new Promise((done) => {
+    child.on("error", (error) => done({ code: 1, ...text, stderr: error.message }));
+    child.on("close", (code) => done({ code, ...text }));
+  });
+}
+
+function newest(path: string): number {
+  if (!existsSync(path)) return 0;
+  const found = statSync(path);
+  if (!found.isDirectory()) return found.mtimeMs;
+  return Math.max(0, ...readdirSync(path).map((name) => newest(join(path, name))));
+}

@@ -1,0 +1,143 @@
+/** @file `npm start`: prepares the corpus, serves the run, starts workers on this machine, and shows how it goes. */
+import { relative } from "node:path";
+import { availableParallelism } from "node:os";
+import { buildPages, pagesDir, sampleText } from "./children.ts";
+import { parseArguments } from "./config.ts";
+import { openConsole } from "./console.ts";
+import { startLocalWorkers } from "./localWorkers.ts";
+import { fileProblem } from "../shared/operatorError.ts";
+import { OperatorError, runProgram } from "./operatorError.ts";
+import { resolveRun, storeRun } from "./resolveRun.ts";
+import { serve } from "./serve.ts";
+
+/** How often the terminal is brought up to date. */
+const SHOW_MS = 250;
+
+/** Tokens of the sample that a finished run ends with. */
+const SAMPLE_TOKENS = 160;
+
+await runProgram(main);
+
+async function main(): Promise<void> {
+  const settings = parseArguments(process.argv.slice(2));
+  const screen = openConsole(process.stdout);
+  const pages = buildPages();
+  const resolved = await resolveRun(
+    settings,
+    reportStages((stage) => screen.line(`preparing the corpus: ${stage}`)),
+  );
+  const { spec, corpus, runDir, resumed, changes } = resolved;
+  const { workers, threads, engine, host, port, token, runsDir } = resolved.process;
+  const served = await serve({
+    spec,
+    corpus,
+    runDir,
+    pagesDir,
+    host,
+    port,
+    token,
+    // The optimizer works while the workers wait for it: it may have all cores.
+    threads: Math.min(8, availableParallelism()),
+    onNotice: (text) => screen.line(text),
+    onRound: () => {},
+    onEvaluated: () => {},
+  });
+  await storeRun(resolved);
+  const pagesProblem = await pages;
+  if (pagesProblem !== null) screen.line(pagesProblem);
+
+  const { version, parameters } = served.status();
+  const millions = (parameters / 1e6).toFixed(2);
+  const { train, val } = corpus.manifest.splits;
+  const text = `${corpus.manifest.name}: ${count(train.tokens)} tokens to train on, ${count(val.tokens)} to validate on`;
+  const start = resumed ? `resumed at step ${version}` : "new";
+  screen.line(`run "${spec.name}" (${start}): ${millions} M parameters, ${spec.steps} steps of ${spec.batch} × ${spec.model.context} tokens`); // prettier-ignore
+  screen.line(text);
+  for (const change of changes) screen.line(`changed: ${change}`);
+  screen.line(`join with a browser:  ${served.url}/`);
+  screen.line(`join with Node:       npm run worker -- --url ${served.url}`);
+
+  const { promise: interrupted, stop: interrupt } = onInterrupt();
+  const local = startLocalWorkers({
+    count: workers,
+    url: served.url,
+    threads,
+    engine,
+    token,
+    onProblem: (problem) => screen.line(problem),
+  });
+  const shown = setInterval(() => screen.progress(served.status()), SHOW_MS);
+  let failure: Error | null = null;
+  const outcome = await Promise.race([served.finished.then(() => "finished" as const), interrupted]).catch(
+    (error: Error) => {
+      failure = error;
+      return "failed" as const;
+    },
+  );
+  clearInterval(shown);
+  const last = served.status();
+  screen.progress(last);
+  screen.end();
+  await local.stop();
+  const { snapshot } = await served.stop().catch((error: Error) => {
+    failure ??= error;
+    return { snapshot: "" };
+  });
+  interrupt();
+  if (failure !== null) throw asOperatorError(failure, runDir);
+
+  if (outcome === "interrupted") {
+    screen.line(`stopped at step ${last.version} of ${last.steps}; the same command goes on from there`);
+    return;
+  }
+  const sample = await sampleText({ name: spec.name, runsDir, prompt: "\n", tokens: SAMPLE_TOKENS }, (problem) =>
+    screen.line(problem),
+  );
+  if (sample !== null) screen.line(`\na sample of what it writes now:\n${sample.replace(/^/gm, "    ")}\n`);
+  screen.line(`model:     ${relative(process.cwd(), snapshot)}`);
+  screen.line(`write:     npm run generate -- --run ${spec.name} --prompt "My fellow citizens"`);
+  screen.line(`take away: npm run export -- --run ${spec.name} --out my-model`);
+}
+
+/** Resolves at the first Ctrl-C or SIGTERM; a second one does not wait for anything. */
+function onInterrupt(): { promise: Promise<"interrupted">; stop: () => void } {
+  let seen = false;
+  let resolve = (_: "interrupted"): void => {};
+  const promise = new Promise<"interrupted">((done) => {
+    resolve = done;
+  });
+  const onSignal = (): void => {
+    if (seen) process.exit(130);
+    seen = true;
+    resolve("interrupted");
+  };
+  process.on("SIGINT", onSignal);
+  process.on("SIGTERM", onSignal);
+  return {
+    promise,
+    stop: () => {
+      process.off("SIGINT", onSignal);
+      process.off("SIGTERM", onSignal);
+    },
+  };
+}
+
+/** A full disk is the operator's to mend; anything else is ours. */
+function asOperatorError(error: Error, runDir: string): Error {
+  const problem = fileProblem(error);
+  if (problem === undefined) return error;
+  return new OperatorError(`${runDir}: ${problem}; the run stopped at its last committed step, and the same command goes on from there`); // prettier-ignore
+}
+
+/** Calls back once per stage: preparing takes seconds, and a silent terminal looks like a dead one. */
+function reportStages(line: (stage: string) => void): (progress: { stage: string }) => void {
+  let last = "";
+  return ({ stage }) => {
+    if (stage !== last) line(stage);
+    last = stage;
+  };
+}
+
+function count(value: number): string {
+  return value.toLocaleString("en-US");
+}

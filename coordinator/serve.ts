@@ -1,0 +1,283 @@
+/** @file Puts a run together: ledger, θ, sockets, HTTP, and the clock that drives them. */
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { getRequestListener } from "@hono/node-server";
+import { encodedBytes } from "../shared/codec/codec.ts";
+import { writeParams } from "../shared/codec/paramsFile.ts";
+import { MANIFEST_FILE } from "../shared/data/manifest.ts";
+import { evaluationWindows } from "../shared/data/windows.ts";
+import { gptTensors } from "../shared/model/gpt.ts";
+import { initialParams } from "../shared/model/init.ts";
+import { layoutOf } from "../shared/numerics/layout.ts";
+import type { RefusalCode, RunDescription, WorkerId } from "../shared/wire/protocol.ts";
+import { scheduleOf } from "./runSpec.ts";
+import type { RunSpec } from "./runSpec.ts";
+import type { Corpus } from "./corpus.ts";
+import { CORPUS_PATH, createHttp } from "./http.ts";
+import { openLedger } from "./ledger.ts";
+import type { EvaluationRow, RoundRow } from "./ledger.ts";
+import { openOptimizer } from "./optimize.ts";
+import type { ContributionProblem } from "./optimize.ts";
+import { createMetrics } from "./metrics.ts";
+import { OperatorError } from "./operatorError.ts";
+import { createPublisher } from "./publish.ts";
+import { createRun } from "./run.ts";
+import type { Run } from "./run.ts";
+import { newSecret, openSockets, sameSecret } from "./sockets.ts";
+import type { Status } from "./status.ts";
+
+export type ServeOptions = {
+  readonly spec: RunSpec;
+  readonly corpus: Corpus;
+  /** The run's own folder. */
+  readonly runDir: string;
+  readonly pagesDir: string;
+  readonly host: string;
+  readonly port: number;
+  readonly token: string | null;
+  /** Threads for merging and the optimizer. */
+  readonly threads: number;
+  readonly onNotice: (text: string) => void;
+  readonly onRound: (row: RoundRow) => void;
+  readonly onEvaluated: (row: EvaluationRow) => void;
+};
+
+export type Served = {
+  readonly url: string;
+  readonly status: () => Status;
+  /** Resolves when the run has all its steps; rejects when it cannot go on. */
+  readonly finished: Promise<void>;
+  /** Writes a snapshot and closes everything. */
+  readonly stop: () => Promise<{ snapshot: string }>;
+};
+
+/** A worker that says nothing for three of these is gone. */
+const HEARTBEAT_MS = 5000;
+
+/** Expiry, probes and speculation are decided at this grain. */
+const TICK_MS = 100;
+
+const PROGRESS_MS = 1000;
+
+/** Below it nothing expires: loading a page, a short stall of the machine. */
+const MIN_LEASE_MS = 10_000;
+
+/** How often a worker too slow for the rounds is given another chance. */
+const PROBE_EVERY_MS = 30_000;
+
+/** Bound on connections; each costs a socket and a few kilobytes. */
+const MAX_WORKERS = 1000;
+
+/** Updates kept for workers that are a little behind, in sizes of θ. */
+const UPDATES_KEPT = 4;
+
+/** The newest may turn out to be torn; then the one before it and its journal lead to the same θ. */
+const SNAPSHOTS_KEPT = 2;
+
+const refusalOf: Readonly<Record<ContributionProblem, RefusalCode>> = {
+  length: "wrong-size",
+  nonFinite: "not-finite",
+  quant: "bad-encoding",
+  exponent: "bad-encoding",
+  "out-of-range": "unknown-lease",
+  overlap: "already-done",
+  "too-many-waiting": "stale-version",
+  stale: "stale-version",
+};
+
+export async function serve(options: ServeOptions): Promise<Served> {
+  const { spec, corpus, runDir, onNotice } = options;
+  const { model, codec } = spec;
+  const snapshotDir = join(runDir, "snapshots");
+  mkdirSync(snapshotDir, { recursive: true });
+  const layout = layoutOf(gptTensors(model));
+  const units = Math.ceil(spec.batch / spec.unit);
+  const ledger = openLedger(join(runDir, "ledger.sqlite"));
+  const server = createServer();
+  // Before anything long: a port in use is the likeliest mistake.
+  await listen(options.host, options.port);
+
+  const last = ledger.lastRound();
+  const { optimizer, recovery } = await openOptimizer({
+    dir: snapshotDir,
+    layout,
+    codec,
+    optimizer: spec.optimizer,
+    threads: options.threads,
+    units,
+    // The reducer takes each unit of a round once.
+    maxWaiting: units,
+    initial: () => initialParams(model, layout, spec.seed),
+    until: last?.version ?? 0,
+    metadata: { run: spec.name, model: JSON.stringify(model) },
+    keep: SNAPSHOTS_KEPT,
+    sync: false,
+  });
+  for (const { path, reason } of recovery.skipped) onNotice(`${path} is passed over: ${reason}`);
+  if (optimizer.version() < (last?.version ?? 0)) {
+    onNotice(`θ is recovered at version ${optimizer.version()}; the rounds after it are trained again`);
+    ledger.rollBackTo(optimizer.version());
+  }
+  const lastRound = ledger.lastRound();
+  if (lastRound !== null && lastRound.hash !== optimizer.hash()) {
+    throw new Error(
+      `θ at version ${lastRound.version} has hash ${optimizer.hash()}, the ledger says ${lastRound.hash}`,
+    );
+  }
+  // Whoever stops before the first snapshot is due, resumes from this one.
+  if (recovery.snapshot === null) await optimizer.snapshot();
+
+  const description: RunDescription = {
+    name: spec.name,
+    model,
+    seed: spec.seed,
+    sampling: spec.sampling,
+    batch: spec.batch,
+    unit: spec.unit,
+    evaluationUnit: spec.evaluation.unit,
+    steps: spec.steps,
+    codec,
+    strict: spec.strict,
+    manifestPath: CORPUS_PATH + MANIFEST_FILE,
+  };
+  // Milliseconds since the epoch that never step back.
+  const nowMs = (): number => performance.timeOrigin + performance.now();
+  const metrics = createMetrics();
+  const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
+  const sockets = openSockets(
+    server,
+    {
+      maxPayloadBytes: encodedBytes(codec, layout.length),
+      heartbeatMs: HEARTBEAT_MS,
+      token: options.token,
+      maxWorkers: MAX_WORKERS,
+    },
+    {
+      identify({ resume }) {
+        const known = resume === undefined ? null : ledger.findWorker(resume.worker);
+        if (resume !== undefined && known !== null && sameSecret(resume.secret, known.secret)) {
+          return { worker: known.id, secret: known.secret };
+        }
+        return { worker: randomUUID().slice(0, 13), secret: newSecret() };
+      },
+      onJoined: (worker, { kind, name }, secret) => run.joined(worker, { kind, name, secret }),
+      onMessage: (worker, message, payload) => run.received(worker, message, payload),
+      onGone: (worker, reason) => run.gone(worker, reason),
+      onRefusal: (worker, code, message) => run.refused(worker, code, message),
+      onBytes: (direction, bytes) => metrics.bytes.inc({ direction }, bytes),
+    },
+    nowMs,
+  );
+
+  let finish = (): void => {};
+  let fail = (_: Error): void => {};
+  const finished = new Promise<void>((resolve, reject) => {
+    finish = resolve;
+    fail = reject;
+  });
+  // Who awaits it may come later than the failure.
+  finished.catch(() => {});
+  const valTokens = corpus.manifest.splits.val.tokens;
+  const windows = (samples: number | "all"): number => evaluationWindows(valTokens, model.context, samples);
+  const run: Run = createRun(
+    {
+      description,
+      round: {
+        batch: spec.batch,
+        unit: spec.unit,
+        evaluationUnit: spec.evaluation.unit,
+        tokensPerSample: model.context,
+        steps: spec.steps,
+        evaluateEvery: spec.evaluation.every,
+        evaluationSamples: windows(spec.evaluation.samples),
+        finalEvaluationSamples: windows(spec.evaluation.final),
+        strict: spec.strict,
+        minLeaseMs: MIN_LEASE_MS,
+        probeEveryMs: PROBE_EVERY_MS,
+      },
+      schedule: scheduleOf(spec),
+      parameters: layout.parameters,
+      heartbeatMs: HEARTBEAT_MS,
+      version: optimizer.version(),
+      hash: optimizer.hash(),
+      origin: lastRound === null ? 0 : lastRound.origin + lastRound.samples,
+      tokens: ledger.tokens(),
+      lastEvaluation: ledger.lastEvaluation(),
+    },
+    {
+      nowMs,
+      send: sockets.send,
+      broadcast: sockets.broadcast,
+      refuse: sockets.refuse,
+      merge: async (part) => {
+        const received = await optimizer.receive(part);
+        return received.ok ? null : { code: refusalOf[received.problem], message: received.reason };
+      },
+      step: optimizer.step,
+      commitRound: ledger.commitRound,
+      recordEvaluation: ledger.recordEvaluation,
+      logEvent: (code, text) => ledger.event(Date.now(), code, text),
+      rememberWorker: ({ secret, kind, name, backend }, id: WorkerId) =>
+        ledger.rememberWorker({ id, secret, kind, name, backend, lastSeenMs: Date.now() }),
+      publisher,
+      offerSnapshot: (version, hash) => publisher.offer(version, hash, () => writeParams(layout, optimizer.params(), { version: String(version), hash })), // prettier-ignore
+      metrics,
+      onCommitted(row) {
+        options.onRound(row);
+        if (row.version % spec.snapshotEvery === 0 && row.version < spec.steps) optimizer.snapshot().catch(fail);
+      },
+      onEvaluated: options.onEvaluated,
+      onFinished: finish,
+      onFailed: fail,
+    },
+  );
+  const app = createHttp({
+    corpusDir: corpus.dir,
+    pagesDir: options.pagesDir,
+    publisher,
+    registry: metrics.registry,
+    status: run.status,
+  });
+  server.on("request", getRequestListener(app.fetch));
+  const timers = [setInterval(run.tick, TICK_MS), setInterval(run.reportProgress, PROGRESS_MS)];
+
+  async function listen(host: string, port: number): Promise<void> {
+    server.listen(port, host);
+    try {
+      await once(server, "listening");
+    } catch (error) {
+      ledger.close();
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EADDRINUSE")
+        throw new OperatorError(`--port ${port}: another program listens there; choose another`);
+      if (code === "EACCES")
+        throw new OperatorError(`--port ${port}: not allowed for this user; choose one above 1023`);
+      if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") {
+        throw new OperatorError(`--host ${host}: not an address of this machine`);
+      }
+      throw error;
+    }
+  }
+
+  const { port } = server.address() as AddressInfo;
+  return {
+    url: `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${port}`,
+    status: run.status,
+    finished,
+    async stop() {
+      await run.halt();
+      for (const timer of timers) clearInterval(timer);
+      await sockets.close("the coordinator stops");
+      server.closeAllConnections();
+      server.close();
+      const { paramsPath } = await optimizer.snapshot();
+      await optimizer.close();
+      ledger.close();
+      return { snapshot: paramsPath };
+    },
+  };
+}

@@ -1,0 +1,18 @@
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+
+const source = readFileSync("shared/wire/protocol.ts", "utf8");
+const page = readFileSync("docs/protocol.md", "utf8");
+
+test("every refusal code has a heading in docs/protocol.md, and every heading a code", () => {
+  const union = /export type RefusalCode =([^;]*);/.exec(source)?.[1] ?? "";
+  const codes = [...union.matchAll(/"([a-z-]+)"/g)].map(([, code]) => code);
+  const headings = [...page.matchAll(/^### ([a-z-]+)$/gm)].map(([, code]) => code);
+  expect(codes.length).toBeGreaterThan(10);
+  expect(headings.sort()).toEqual(codes.sort());
+});
+
+test("the page names the protocol version in use", () => {
+  const version = /PROTOCOL_VERSION = (\d+)/.exec(source)?.[1];
+  expect(page).toContain(`Protocol version: ${version}.`);
+});
