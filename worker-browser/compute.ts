@@ -11,7 +11,10 @@ const post = (message: ComputeToSession, transfer: ArrayBuffer[] = []): void => 
 
 const compute = createCompute({
   createEngine: async (run, layout) => {
-    const chosen = await chooseEngine({ spec: run.model, layout, ...choice });
+    const chosen = await chooseEngine({ spec: run.model, layout, ...choice }).catch((error: unknown) => {
+      post({ type: "unable", reason: error instanceof Error ? error.message : String(error) });
+      throw error;
+    });
     post({ type: "device", device: chosen.device });
     const broken = (reason: string): void => post({ type: "broken", backend: chosen.engine.backend, reason });
     void chosen.lost.then(broken);

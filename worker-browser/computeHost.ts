@@ -8,7 +8,7 @@ export type ComputeHostConfig = {
   readonly force: TfjsBackend | null;
   readonly onEvent: (event: ComputeEvent) => void;
   readonly onDevice: (device: string) => void;
-  /** No compute thread lives long enough to be of use. */
+  /** No backend works, or no compute thread lives long enough to be of use. */
   readonly onGivingUp: (reason: string) => void;
 };
 
@@ -55,6 +55,9 @@ export function createComputeHost({ force, onEvent, onDevice, onGivingUp }: Comp
         break;
       case "device":
         onDevice(message.device);
+        break;
+      case "unable":
+        onGivingUp(message.reason);
         break;
       case "broken":
         broken(message.backend, message.reason);

@@ -41,5 +41,7 @@ export type SessionToCompute =
 export type ComputeToSession =
   | { readonly type: "event"; readonly event: ComputeEvent }
   | { readonly type: "device"; readonly device: string }
+  /** No backend works here. */
+  | { readonly type: "unable"; readonly reason: string }
   /** This thread is of no more use: its GPU is gone, or what it computes cannot be trusted. */
   | { readonly type: "broken"; readonly backend: Backend; readonly reason: string };

@@ -30,7 +30,10 @@ function join({ config, identity, socketUrl, force }: Extract<PageToSession, { t
     force,
     onEvent: (event) => session.computed(event),
     onDevice: (device) => post({ type: "device", device }),
-    onGivingUp: (reason) => stop(reason),
+    onGivingUp: (reason) => {
+      post({ type: "gaveUp", reason });
+      stop(reason);
+    },
   });
   const session: RunningSession = runSession(
     config,

@@ -1,8 +1,9 @@
 /**
  * @file Bytes over HTTP, whole or a range; ranges of a corpus are kept in the browser's Cache, so that a volunteer who comes
- * back does not download them again. Whoever asked verifies the bytes: a corpus' manifest has a hash of every piece.
+ * back does not download them again. Whoever asked verifies what was fetched; what was kept is verified here, or one bad
+ * download would come back for ever.
  */
-import { MANIFEST_FILE } from "../shared/data/manifest.ts";
+import { MANIFEST_FILE, parseManifest } from "../shared/data/manifest.ts";
 
 export type FetchBytes = (url: string, range?: { start: number; end: number }) => Promise<Uint8Array>;
 
@@ -44,8 +45,8 @@ type PieceCache = {
 /** The pieces of the corpus with this manifest; those of any other are deleted. Null where the browser has no Cache for us. */
 async function openPieceCache(manifest: Uint8Array): Promise<PieceCache | null> {
   if (!("caches" in globalThis)) return null;
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", manifest.slice()));
-  const name = CACHE_PREFIX + Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const digests = pieceDigests(manifest);
+  const name = CACHE_PREFIX + (await sha256(manifest));
   for (const other of await caches.keys()) {
     if (other.startsWith(CACHE_PREFIX) && other !== name) await caches.delete(other);
   }
@@ -58,10 +59,12 @@ async function openPieceCache(manifest: Uint8Array): Promise<PieceCache | null> 
   return {
     match: async (url, range) => {
       const response = await cache.match(key(url, range));
-      return response === undefined ? null : new Uint8Array(await response.arrayBuffer());
+      if (response === undefined) return null;
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      return (await sha256(bytes)) === digests.get(piece(url, range)) ? bytes : null;
     },
     put: async (url, range, bytes) => {
-      if (cachedBytes + bytes.length > MAX_CACHED_BYTES) return;
+      if (cachedBytes + bytes.length > MAX_CACHED_BYTES || !digests.has(piece(url, range))) return;
       try {
         await cache.put(key(url, range), new Response(bytes.slice()));
         cachedBytes += bytes.length;
@@ -72,6 +75,28 @@ async function openPieceCache(manifest: Uint8Array): Promise<PieceCache | null> 
       }
     },
   };
+}
+
+/** SHA-256 of every piece, by file and range. */
+function pieceDigests(manifest: Uint8Array): ReadonlyMap<string, string> {
+  const { pieceBytes, splits } = parseManifest(JSON.parse(new TextDecoder().decode(manifest)));
+  const digests = new Map<string, string>();
+  for (const { file, bytes, pieces } of [...splits.train.shards, ...splits.val.shards]) {
+    for (const [index, digest] of pieces.entries()) {
+      const start = index * pieceBytes;
+      digests.set(piece(file, { start, end: Math.min(start + pieceBytes, bytes) }), digest);
+    }
+  }
+  return digests;
+}
+
+function piece(urlOrFile: string, { start, end }: { start: number; end: number }): string {
+  return `${urlOrFile.slice(urlOrFile.lastIndexOf("/") + 1)} ${start}–${end}`;
+}
+
+async function sha256(bytes: Uint8Array): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes.slice()));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** The Cache keeps no 206 responses: a range is a resource of its own here. */

@@ -73,6 +73,9 @@ export function createVolunteer({
       case "device":
         become({ ...state, device: message.device });
         break;
+      case "gaveUp":
+        end(message.reason, false);
+        break;
       default:
         message satisfies never;
     }
