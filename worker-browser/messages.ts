@@ -31,7 +31,9 @@ export type SessionToPage =
   | { readonly type: "state"; readonly state: SessionState }
   | { readonly type: "remember"; readonly identity: NonNullable<SessionState["identity"]> }
   /** What computes, in the browser's words: "nvidia ampere". */
-  | { readonly type: "device"; readonly device: string };
+  | { readonly type: "device"; readonly device: string }
+  /** This browser cannot take part; the goodbye is being said. */
+  | { readonly type: "gaveUp"; readonly reason: string };
 
 export type SessionToCompute =
   /** First, once. */
