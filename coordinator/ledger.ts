@@ -19,7 +19,10 @@ export type RoundRow = {
   /** Of θ at `version`. */
   readonly hash: string;
   readonly committedMs: number;
+  /** Since the commit before. */
   readonly roundMs: number;
+  /** Engine time of the worker that computed longest; evaluation is not counted. */
+  readonly computeMs: number;
 };
 
 export type ContributionRow = {
@@ -71,7 +74,7 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS round (
     version INTEGER PRIMARY KEY, origin INTEGER NOT NULL, samples INTEGER NOT NULL, tokens INTEGER NOT NULL,
     lossSum REAL NOT NULL, gradientNorm REAL NOT NULL, learningRate REAL NOT NULL, hash TEXT NOT NULL,
-    committedMs REAL NOT NULL, roundMs REAL NOT NULL) STRICT;
+    committedMs REAL NOT NULL, roundMs REAL NOT NULL, computeMs REAL NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS contribution (
     version INTEGER NOT NULL, firstUnit INTEGER NOT NULL, units INTEGER NOT NULL, worker TEXT NOT NULL,
     tokens INTEGER NOT NULL, lossSum REAL NOT NULL, PRIMARY KEY (version, firstUnit)) STRICT, WITHOUT ROWID;
@@ -93,7 +96,7 @@ export function openLedger(file: string): Ledger {
   database.exec(SCHEMA);
   const insertRound = database.prepare(
     `INSERT INTO round VALUES (:version, :origin, :samples, :tokens, :lossSum, :gradientNorm, :learningRate, :hash,
-     :committedMs, :roundMs)`,
+     :committedMs, :roundMs, :computeMs)`,
   );
   const insertContribution = database.prepare("INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?)");
   const insertEvaluation = database.prepare("INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?, ?, ?)");

@@ -11,6 +11,7 @@ export type Metrics = {
   readonly workers: Gauge<"backend">;
   readonly tokens: Counter;
   readonly roundSeconds: Histogram;
+  readonly computeSeconds: Histogram;
   readonly commitSeconds: Histogram;
   readonly refusals: Counter<"code">;
   readonly bytes: Counter<"direction">;
@@ -32,7 +33,13 @@ export function createMetrics(): Metrics {
     tokens: new Counter({ name: "manyhands_tokens_total", help: "Tokens in committed rounds.", registers }),
     roundSeconds: new Histogram({
       name: "manyhands_round_seconds",
-      help: "From opening a round to publishing its update.",
+      help: "From one commit to the next.",
+      buckets: [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100],
+      registers,
+    }),
+    computeSeconds: new Histogram({
+      name: "manyhands_round_compute_seconds",
+      help: "Engine time of the worker that computed longest in a round.",
       buckets: [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100],
       registers,
     }),

@@ -33,6 +33,8 @@ export type UnitResult = {
   readonly units: number;
   readonly tokens: number;
   readonly lossSum: number;
+  /** Time inside the worker's engine. */
+  readonly computeMs: number;
 };
 
 /** The units of one kind of work on one version. */
@@ -110,6 +112,7 @@ export type ResultEvent = {
   readonly units: number;
   readonly tokens: number;
   readonly lossSum: number;
+  readonly computeMs: number;
 };
 
 export type RoundEvent =
@@ -382,6 +385,7 @@ function onReturned(
     units: event.units,
     tokens,
     lossSum: event.lossSum,
+    computeMs: event.computeMs,
   };
   if (event.kind === "evaluate") {
     draft.evaluation = finishUnits(pool, result);

@@ -203,7 +203,8 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       learningRate,
       hash: result.hash,
       committedMs,
-      roundMs: committedMs - state.startedMs,
+      roundMs: committedMs - (lastRound?.committedMs ?? state.startedMs),
+      computeMs: longestCompute(state),
     };
     ports.commitRound(row, contributors);
     hash = result.hash;
@@ -223,6 +224,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     metrics.gradientNorm.set(result.gradientNorm);
     metrics.tokens.inc(effect.tokens);
     metrics.roundSeconds.observe(row.roundMs / 1000);
+    metrics.computeSeconds.observe(row.computeMs / 1000);
     metrics.commitSeconds.observe((ports.nowMs() - beganMs) / 1000);
     ports.onCommitted(row);
   }
@@ -250,9 +252,9 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
         }
         const contribution = nextContribution++;
         if (message.type === "contribution") payloads.set(contribution, { worker: id, payload });
-        const { lease, base, firstUnit, units, tokens: theirs, lossSum } = message;
+        const { lease, base, firstUnit, units, tokens: theirs, lossSum, computeMs } = message;
         const kind = message.type === "contribution" ? "train" : "evaluate";
-        dispatch({ type: "returned", worker: id, id: contribution, kind, lease, base, firstUnit, units, tokens: theirs, lossSum }); // prettier-ignore
+        dispatch({ type: "returned", worker: id, id: contribution, kind, lease, base, firstUnit, units, tokens: theirs, lossSum, computeMs }); // prettier-ignore
         return;
       }
       case "release":
@@ -398,6 +400,15 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       await committing;
     },
   };
+}
+
+/** The engine time, evaluation apart, of the worker that computed longest: what the round would take if nothing else took time. */
+function longestCompute(state: RoundState): number {
+  const byWorker = new Map<WorkerId, number>();
+  for (const { worker, computeMs } of state.train?.results ?? []) {
+    byWorker.set(worker, (byWorker.get(worker) ?? 0) + computeMs);
+  }
+  return Math.max(0, ...byWorker.values());
 }
 
 /** Who computed which units of the round, for the ledger. */

@@ -24,6 +24,7 @@ export type WorkResult = {
   readonly units: number;
   readonly tokens: number;
   readonly lossSum: number;
+  /** Time inside the engine. */
   readonly computeMs: number;
 };
 

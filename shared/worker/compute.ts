@@ -156,8 +156,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   async function train(lease: Lease, hash: string): Promise<void> {
     const { engine, task, run, gradient, layout } = need(prepared);
     const folded = run.strict ? null : new Float32Array(layout.length);
-    let [tokens, lossSum] = [0, 0];
-    let startMs = ports.nowMs();
+    let [tokens, lossSum, computeMs] = [0, 0, 0];
     for (let index = 0; index < lease.units; index++) {
       if (!(await mayStart(lease, index))) return;
       const unit = lease.firstUnit + index;
@@ -167,20 +166,21 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
         unit,
         version: lease.base,
       });
+      const startMs = ports.nowMs();
       const loss = await engine.gradient(batch, gradient);
+      const unitMs = ports.nowMs() - startMs;
       if (folded === null) {
-        const nowMs = ports.nowMs();
-        contribute(lease, hash, { firstUnit: unit, units: 1, ...loss, computeMs: nowMs - startMs }, gradient);
-        startMs = nowMs;
+        contribute(lease, hash, { firstUnit: unit, units: 1, ...loss, computeMs: unitMs }, gradient);
         continue;
       }
-      for (let i = 0; i < folded.length; i++) folded[i]! += gradient[i]!;
+      addInto(folded, gradient);
       tokens += loss.tokens;
       lossSum += loss.lossSum;
+      computeMs += unitMs;
     }
     if (folded !== null && announced <= lease.base) {
       const { firstUnit, units } = lease;
-      contribute(lease, hash, { firstUnit, units, tokens, lossSum, computeMs: ports.nowMs() - startMs }, folded);
+      contribute(lease, hash, { firstUnit, units, tokens, lossSum, computeMs }, folded);
     }
     ports.emit({ type: "leaseDone", lease: lease.lease, dropped: 0 });
   }
@@ -242,6 +242,11 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
       if (!draining) void drain();
     },
   };
+}
+
+/** total[i] += values[i]. A function of its own: inside the async loop it would not be optimised. */
+function addInto(total: Float32Array, values: Float32Array): void {
+  for (let i = 0; i < total.length; i++) total[i]! += values[i]!;
 }
 
 function need<T>(value: T | null): T {

@@ -1,0 +1,138 @@
+/**
+ * @file Tokens per second and efficiency for 1 … cores Node workers of one thread each, real processes over loopback; and the
+ * coordinator's overhead: the part of a round that the worker's engine does not compute. Counts alternate, because a shared
+ * machine's speed wanders.
+ *
+ *     npm run bench -- scaling [--max-workers N] [--steps 60] [--repeat 3] [--batch 48] [--unit 4] [--codec f32] [--preset tiny]
+ */
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { parseArgs } from "node:util";
+import * as echarts from "echarts";
+
+/** The first rounds warm caches and measure speeds. */
+const WARM_ROUNDS = 10;
+
+type Measurement = { readonly tokensPerSecond: number; readonly overhead: number };
+
+export async function run(args: readonly string[]): Promise<void> {
+  const { values: flags } = parseArgs({
+    args: [...args],
+    options: {
+      "max-workers": { type: "string", default: String(availableParallelism()) },
+      steps: { type: "string", default: "60" },
+      repeat: { type: "string", default: "3" },
+      batch: { type: "string", default: "48" },
+      unit: { type: "string", default: "4" },
+      codec: { type: "string", default: "f32" },
+      preset: { type: "string", default: "tiny" },
+      "no-strict": { type: "boolean", default: false },
+    },
+  });
+  const maxWorkers = Number(flags["max-workers"]);
+  const work = mkdtempSync(join(tmpdir(), "manyhands-scaling-"));
+  const measured = new Map<number, Measurement[]>();
+  try {
+    for (let repeat = 0; repeat < Number(flags.repeat); repeat++) {
+      for (let workers = 1; workers <= maxWorkers; workers++) {
+        const name = `w${workers}-${repeat}`;
+        const strict = flags["no-strict"] ? "--no-strict" : "--strict";
+        await train([
+          ...["--run", name, "--runs-dir", join(work, "runs"), "--data-dir", join(work, "data"), "--port", "0"],
+          ...["--preset", flags.preset, "--batch", flags.batch, "--unit", flags.unit, "--codec", flags.codec, strict],
+          ...["--steps", flags.steps, "--workers", String(workers), "--threads", "1"],
+          ...["--evaluate-every", "0", "--final-evaluation-samples", "1"],
+        ]);
+        const result = measure(join(work, "runs", name, "ledger.sqlite"));
+        measured.set(workers, [...(measured.get(workers) ?? []), result]);
+        process.stdout.write(`${workers} worker(s): ${Math.round(result.tokensPerSecond)} tokens/s\n`);
+      }
+    }
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  const shape = `${flags.preset}, batch ${flags.batch}, unit ${flags.unit}, ${flags.codec}${flags["no-strict"] ? ", folded" : ", strict"}`;
+  process.stdout.write(`\n${shape}: medians of ${flags.repeat}\n\n`);
+  process.stdout.write("| workers | tokens/s | efficiency | round time not spent computing |\n|---|---|---|---|\n");
+  const rows = [...measured].map(([workers, results]) => ({
+    workers,
+    tokensPerSecond: median(results.map((result) => result.tokensPerSecond)),
+    overhead: median(results.map((result) => result.overhead)),
+  }));
+  const one = rows[0]?.tokensPerSecond ?? NaN;
+  for (const { workers, tokensPerSecond, overhead } of rows) {
+    const efficiency = tokensPerSecond / one / workers;
+    process.stdout.write(
+      `| ${workers} | ${Math.round(tokensPerSecond)} | ${percent(efficiency)} | ${percent(overhead)} |\n`,
+    );
+  }
+  const chart = resolve(import.meta.dirname, "../../docs/img/scaling.svg");
+  writeFileSync(chart, draw(rows, shape));
+  process.stdout.write(`\nchart: ${chart}\n`);
+}
+
+function train(flags: readonly string[]): Promise<void> {
+  const main = resolve(import.meta.dirname, "../../coordinator/main.ts");
+  const child = spawn(process.execPath, [main, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+  let problem = "";
+  child.stderr.on("data", (data: Buffer) => (problem += data.toString()));
+  return new Promise((done, fail) => {
+    child.on("error", fail);
+    child.on("exit", (code) => (code === 0 ? done() : fail(new Error(`coordinator ended with ${code}: ${problem}`))));
+  });
+}
+
+function measure(file: string): Measurement {
+  const database = new DatabaseSync(file, { readOnly: true });
+  const sums = database
+    .prepare(
+      "SELECT SUM(tokens) AS tokens, SUM(roundMs) AS roundMs, SUM(computeMs) AS computeMs FROM round WHERE version > ?",
+    )
+    .get(WARM_ROUNDS) as { tokens: number; roundMs: number; computeMs: number };
+  database.close();
+  return { tokensPerSecond: (sums.tokens / sums.roundMs) * 1000, overhead: 1 - sums.computeMs / sums.roundMs };
+}
+
+function draw(rows: readonly { workers: number; tokensPerSecond: number }[], shape: string): string {
+  const chart = echarts.init(null, null, { renderer: "svg", ssr: true, width: 640, height: 360 });
+  const one = rows[0]?.tokensPerSecond ?? 0;
+  chart.setOption({
+    animation: false,
+    title: { text: "Tokens per second by number of workers", subtext: shape, left: "center" },
+    legend: { bottom: 0 },
+    grid: { left: 70, right: 30, top: 70, bottom: 60 },
+    xAxis: {
+      type: "category",
+      data: rows.map(({ workers }) => workers),
+      name: "workers",
+      nameLocation: "middle",
+      nameGap: 24,
+    },
+    yAxis: { type: "value", name: "tokens/s" },
+    series: [
+      { name: "measured", type: "bar", data: rows.map(({ tokensPerSecond }) => Math.round(tokensPerSecond)) },
+      {
+        name: "ideal",
+        type: "line",
+        data: rows.map(({ workers }) => Math.round(one * workers)),
+        lineStyle: { type: "dashed" },
+      },
+    ],
+  });
+  const svg = chart.renderToSVGString();
+  chart.dispose();
+  return svg;
+}
+
+function percent(value: number): string {
+  return `${(100 * value).toFixed(1)} %`;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
