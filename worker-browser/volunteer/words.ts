@@ -97,7 +97,7 @@ function atWork(session: SessionState | null, lastWorkMs: number, nowMs: number)
       if (nowMs - lastWorkMs < IDLE_AFTER_MS) {
         return { tone: "working", headline: "Training", detail: "This tab is computing gradients for the next step." };
       }
-      const why = session?.progress?.reason ?? notice;
+      const why = notice ?? session?.progress?.reason ?? null;
       return { tone: "busy", headline: "Waiting for work", detail: why === null ? "The next piece comes soon." : sentence(why) }; // prettier-ignore
     }
     case "offline":
