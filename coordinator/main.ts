@@ -1,9 +1,14 @@
 /** @file `npm start`: prepares the corpus, serves the run, starts workers on this machine, and shows how it goes. */
-import { relative } from "node:path";
+import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
+import { join, relative } from "node:path";
+import { bytesToTokens } from "../shared/data/tokenSource.ts";
+import { decode } from "../shared/tokenizer/tokenizer.ts";
 import { buildPages, pagesDir, sampleText } from "./children.ts";
 import { parseArguments } from "./config.ts";
 import { openConsole } from "./console.ts";
+import { loadTokenizer } from "./corpus.ts";
+import type { Corpus } from "./corpus.ts";
 import { startLocalWorkers } from "./localWorkers.ts";
 import { fileProblem } from "../shared/operatorError.ts";
 import { OperatorError, runProgram } from "./operatorError.ts";
@@ -12,6 +17,9 @@ import { serve } from "./serve.ts";
 
 /** How often the terminal is brought up to date. */
 const SHOW_MS = 250;
+
+/** Enough to set a tone. */
+const PROMPT_TOKENS = 8;
 
 /** Tokens of the sample that a finished run ends with. */
 const SAMPLE_TOKENS = 160;
@@ -90,8 +98,9 @@ async function main(): Promise<void> {
     screen.line(`stopped at step ${last.version} of ${last.steps}; the same command goes on from there`);
     return;
   }
-  const sample = await sampleText({ name: spec.name, runsDir, prompt: "\n", tokens: SAMPLE_TOKENS }, (problem) =>
-    screen.line(problem),
+  const sample = await sampleText(
+    { name: spec.name, runsDir, prompt: await firstWords(corpus), tokens: SAMPLE_TOKENS },
+    (problem) => screen.line(problem),
   );
   if (sample !== null) screen.line(`\na sample of what it writes now:\n${sample.replace(/^/gm, "    ")}\n`);
   screen.line(`model:     ${relative(process.cwd(), snapshot)}`);
@@ -102,10 +111,7 @@ async function main(): Promise<void> {
 /** Resolves at the first Ctrl-C or SIGTERM; a second one does not wait for anything. */
 function onInterrupt(): { promise: Promise<"interrupted">; stop: () => void } {
   let seen = false;
-  let resolve = (_: "interrupted"): void => {};
-  const promise = new Promise<"interrupted">((done) => {
-    resolve = done;
-  });
+  const { promise, resolve } = Promise.withResolvers<"interrupted">();
   const onSignal = (): void => {
     if (seen) process.exit(130);
     seen = true;
@@ -127,6 +133,14 @@ function asOperatorError(error: Error, runDir: string): Error {
   const problem = fileProblem(error);
   if (problem === undefined) return error;
   return new OperatorError(`${runDir}: ${problem}; the run stopped at its last committed step, and the same command goes on from there`); // prettier-ignore
+}
+
+/** How the held-out text begins: a prompt in the corpus's own words, whatever its tokenizer. */
+async function firstWords(corpus: Corpus): Promise<string> {
+  const tokenizer = await loadTokenizer(corpus);
+  const file = corpus.manifest.splits.val.shards[0]?.file ?? "";
+  const tokens = bytesToTokens((await readFile(join(corpus.dir, file))).subarray(0, 2 * PROMPT_TOKENS));
+  return decode(tokenizer, tokens);
 }
 
 /** Calls back once per stage: preparing takes seconds, and a silent terminal looks like a dead one. */

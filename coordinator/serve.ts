@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync } from "node:fs";
 import { createServer } from "node:http";
+import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { getRequestListener } from "@hono/node-server";
@@ -93,13 +94,13 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const { spec, corpus, runDir, onNotice } = options;
   const { model, codec } = spec;
   const snapshotDir = join(runDir, "snapshots");
-  mkdirSync(snapshotDir, { recursive: true });
   const layout = layoutOf(gptTensors(model));
   const units = Math.ceil(spec.batch / spec.unit);
-  const ledger = openLedger(join(runDir, "ledger.sqlite"));
   const server = createServer();
-  // Before anything long: a port in use is the likeliest mistake.
-  await listen(options.host, options.port);
+  // Before anything is written: a port in use is the likeliest mistake.
+  await listen(server, options.host, options.port);
+  mkdirSync(snapshotDir, { recursive: true });
+  const ledger = openLedger(join(runDir, "ledger.sqlite"));
 
   const last = ledger.lastRound();
   const { optimizer, recovery } = await openOptimizer({
@@ -173,12 +174,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     nowMs,
   );
 
-  let finish = (): void => {};
-  let fail = (_: Error): void => {};
-  const finished = new Promise<void>((resolve, reject) => {
-    finish = resolve;
-    fail = reject;
-  });
+  const { promise: finished, resolve: finish, reject: fail } = Promise.withResolvers<void>();
   // Who awaits it may come later than the failure.
   finished.catch(() => {});
   const valTokens = corpus.manifest.splits.val.tokens;
@@ -245,24 +241,6 @@ export async function serve(options: ServeOptions): Promise<Served> {
   server.on("request", getRequestListener(app.fetch));
   const timers = [setInterval(run.tick, TICK_MS), setInterval(run.reportProgress, PROGRESS_MS)];
 
-  async function listen(host: string, port: number): Promise<void> {
-    server.listen(port, host);
-    try {
-      await once(server, "listening");
-    } catch (error) {
-      ledger.close();
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "EADDRINUSE")
-        throw new OperatorError(`--port ${port}: another program listens there; choose another`);
-      if (code === "EACCES")
-        throw new OperatorError(`--port ${port}: not allowed for this user; choose one above 1023`);
-      if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") {
-        throw new OperatorError(`--host ${host}: not an address of this machine`);
-      }
-      throw error;
-    }
-  }
-
   const { port } = server.address() as AddressInfo;
   return {
     url: `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${port}`,
@@ -280,4 +258,22 @@ export async function serve(options: ServeOptions): Promise<Served> {
       return { snapshot: paramsPath };
     },
   };
+}
+
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  server.listen(port, host);
+  try {
+    await once(server, "listening");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EADDRINUSE")
+      throw new OperatorError(`--port ${port}: another program listens there; must be a free port`);
+    if (code === "EACCES") throw new OperatorError(`--port ${port}: not allowed for this user; must be above 1023`);
+    if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") {
+      throw new OperatorError(
+        `--host ${host}: not an address of this machine; must be one, such as 127.0.0.1 or 0.0.0.0`,
+      );
+    }
+    throw error;
+  }
 }

@@ -5,13 +5,13 @@
  *
  *     npm run bench -- scaling [--max-workers N] [--steps 60] [--repeat 3] [--batch 48] [--unit 4] [--codec f32] [--preset tiny]
  */
-import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { parseArgs } from "node:util";
 import * as echarts from "echarts";
+import { trainToTheEnd } from "./_train.ts";
 
 /** The first rounds warm caches and measure speeds. */
 const WARM_ROUNDS = 10;
@@ -40,7 +40,7 @@ export async function run(args: readonly string[]): Promise<void> {
       for (let workers = 1; workers <= maxWorkers; workers++) {
         const name = `w${workers}-${repeat}`;
         const strict = flags["no-strict"] ? "--no-strict" : "--strict";
-        await train([
+        await trainToTheEnd([
           ...["--run", name, "--runs-dir", join(work, "runs"), "--data-dir", join(work, "data"), "--port", "0"],
           ...["--preset", flags.preset, "--batch", flags.batch, "--unit", flags.unit, "--codec", flags.codec, strict],
           ...["--steps", flags.steps, "--workers", String(workers), "--threads", "1"],
@@ -72,17 +72,6 @@ export async function run(args: readonly string[]): Promise<void> {
   const chart = resolve(import.meta.dirname, "../../docs/img/scaling.svg");
   writeFileSync(chart, draw(rows, shape));
   process.stdout.write(`\nchart: ${chart}\n`);
-}
-
-function train(flags: readonly string[]): Promise<void> {
-  const main = resolve(import.meta.dirname, "../../coordinator/main.ts");
-  const child = spawn(process.execPath, [main, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
-  let problem = "";
-  child.stderr.on("data", (data: Buffer) => (problem += data.toString()));
-  return new Promise((done, fail) => {
-    child.on("error", fail);
-    child.on("exit", (code) => (code === 0 ? done() : fail(new Error(`coordinator ended with ${code}: ${problem}`))));
-  });
 }
 
 function measure(file: string): Measurement {
