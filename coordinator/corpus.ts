@@ -115,9 +115,14 @@ export async function loadCorpus(dir: string): Promise<Corpus> {
   return { dir, manifest };
 }
 
+/** The tokenizer in a `tokenizer.json` of ours. */
+export async function readTokenizer(path: string): Promise<Tokenizer> {
+  return readTokenizerJson(JSON.parse(await readFile(path, "utf8")));
+}
+
 /** The tokenizer of a prepared corpus. */
-export async function loadTokenizer({ dir, manifest }: Corpus): Promise<Tokenizer> {
-  return readTokenizerJson(JSON.parse(await readFile(join(dir, manifest.tokenizer.file), "utf8")));
+export function loadTokenizer({ dir, manifest }: Corpus): Promise<Tokenizer> {
+  return readTokenizer(join(dir, manifest.tokenizer.file));
 }
 
 /** Writes `train.bin` and `val.bin` beside the shards. @throws OperatorError when the folder cannot take them. */

@@ -35,7 +35,6 @@ export type ResolvedRun = {
 
 /** Files that make a folder below the runs folder a run; the ledger and the snapshots lie beside them. */
 const RUN_FILE = "run.yaml";
-const MODEL_FILE = "model.json";
 const MANIFEST_COPY = "manifest.json";
 const TOKENIZER_COPY = "tokenizer.json";
 
@@ -57,7 +56,7 @@ export async function resolveRun(settings: Settings, onProgress: OnCorpusProgres
 }
 
 /**
- * Makes the run's folder say what the run is: run.yaml, the model's spec, copies of the corpus manifest and the tokenizer,
+ * Makes the run's folder say what the run is: run.yaml, copies of the corpus manifest and the tokenizer,
  * so that the model can be used when the corpus is gone. run.yaml comes last: a folder without it is no run.
  */
 export async function storeRun({ spec, corpus, runDir }: ResolvedRun): Promise<void> {
@@ -68,7 +67,6 @@ export async function storeRun({ spec, corpus, runDir }: ResolvedRun): Promise<v
   };
   try {
     await mkdir(runDir, { recursive: true });
-    await write(MODEL_FILE, `${JSON.stringify(spec.model, undefined, 1)}\n`);
     await write(MANIFEST_COPY, `${JSON.stringify(corpus.manifest, undefined, 1)}\n`);
     await write(TOKENIZER_COPY, await readFile(join(corpus.dir, corpus.manifest.tokenizer.file)));
     await write(RUN_FILE, formatRunFile(specSettings(spec), `The run "${spec.name}", as it was started last.`));
@@ -88,7 +86,8 @@ export async function loadRun(runDir: string): Promise<{ spec: RunSpec; manifest
   return { spec, manifest: stored.manifest };
 }
 
-async function runNames(runsDir: string): Promise<string> {
+/** For messages: the runs that there are. */
+export async function runNames(runsDir: string): Promise<string> {
   const names = await readdir(runsDir).catch(() => []);
   return names.length > 0
     ? names.sort((a, b) => a.localeCompare(b)).join(", ")

@@ -1,0 +1,73 @@
+/** @file Text from a model, token by token, on any engine. */
+
+import { sampleToken } from "../model/sample.ts";
+import type { ModelSpec } from "../model/spec.ts";
+import { randomUniform, streamKey } from "../numerics/rng.ts";
+import { textStream, type Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { Engine } from "./engine.ts";
+
+export type GenerateOptions = {
+  /** With the parameters loaded. */
+  readonly engine: Engine;
+  readonly spec: ModelSpec;
+  readonly tokenizer: Tokenizer;
+  /** Empty: the model begins a document. */
+  readonly prompt: string;
+  /** Generated at most; fewer when the model ends the document. */
+  readonly tokens: number;
+  /** 0: always the likeliest token. */
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly seed: number;
+};
+
+/** Names the stream of this file's random numbers. */
+const GENERATE_STREAM = 0x7e47;
+
+/**
+ * What follows the prompt, in pieces as they become characters. The model sees the last T tokens. The same options and
+ * parameters give the same text on the same engine.
+ *
+ * @throws RangeError when the tokenizer does not know a character of the prompt.
+ */
+export async function* generateText({
+  engine,
+  spec,
+  tokenizer,
+  prompt,
+  tokens,
+  temperature = 0.8,
+  topK = spec.vocabulary,
+  seed,
+}: GenerateOptions): AsyncGenerator<string, void, void> {
+  const { context, vocabulary } = spec;
+  const sequence = Array.from(promptTokens(tokenizer, prompt));
+  const text = textStream(tokenizer);
+  const key = streamKey(seed, GENERATE_STREAM);
+  for (let index = 0; index < tokens; index++) {
+    const visible = sequence.slice(-context);
+    // Attention looks back only, so what pads the window to T after the last token changes nothing before it.
+    const inputs = new Int32Array(context);
+    inputs.set(visible);
+    const logits = await engine.logits(inputs, 1); // [1, T, V]
+    const row = logits.subarray((visible.length - 1) * vocabulary, visible.length * vocabulary);
+    const token = sampleToken(row, { temperature, topK, uniform: randomUniform(key, index) });
+    if (token === tokenizer.endOfText) break;
+    sequence.push(token);
+    const piece = text.push(token);
+    if (piece !== "") yield piece;
+  }
+  const rest = text.end();
+  if (rest !== "") yield rest;
+}
+
+/** An empty prompt is what comes before a document: the end of another one, or else a new line, or else anything. */
+function promptTokens(tokenizer: Tokenizer, prompt: string): Iterable<number> {
+  if (prompt !== "") return tokenizer.encode(prompt);
+  if (tokenizer.endOfText !== undefined) return [tokenizer.endOfText];
+  try {
+    return tokenizer.encode("\n");
+  } catch {
+    return [0];
+  }
+}
