@@ -27,7 +27,10 @@ export function browserTest(name: string, body: () => Promise<void>): void {
 }
 
 /** With WebGPU on SwiftShader, Chromium's software adapter: correct and slow. A fresh profile each time. */
-export async function launchChromium({ args = [] }: { args?: readonly string[] } = {}): Promise<Browser> {
+export async function launchChromium({
+  webgpu = true,
+  args = [],
+}: { webgpu?: boolean; args?: readonly string[] } = {}): Promise<Browser> {
   if (executablePath === undefined) throw new Error(missing);
   return chromium.launch({
     executablePath,
@@ -35,7 +38,7 @@ export async function launchChromium({ args = [] }: { args?: readonly string[] }
       // CI runs as root, where Chromium refuses its sandbox.
       "--no-sandbox",
       // Without it there is no adapter.
-      "--enable-unsafe-webgpu",
+      ...(webgpu ? ["--enable-unsafe-webgpu"] : []),
       "--disable-quic",
       "--no-first-run",
       "--disable-background-networking",

@@ -1,16 +1,11 @@
 /** @file Every tfjs backend, in a real Chromium, against tfjs' cpu backend in Node: same loss, same gradients. */
 import "@tensorflow/tfjs-backend-cpu";
-import { rmSync } from "node:fs";
-import { mkdtemp } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect } from "vitest";
-import { build, preview, type PreviewServer } from "vite";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
 import { backends } from "../../../worker-browser/engineOrder.ts";
-import { browserTest, hasChromium, launchChromium } from "../../support/chromium.ts";
+import { browserTest, hasChromium } from "../../support/chromium.ts";
 import { engineCases, relativeL2 } from "../../support/engineCases.ts";
+import { type Harness, type OpenPage, serveHarness } from "./harness.ts";
 
 /** f32 sums in another order: engines here agree to a few 1e-7; the promise is 1e-4. */
 const TOLERANCE = 1e-4;
@@ -18,45 +13,22 @@ const TOLERANCE = 1e-4;
 /** Bias, dropout, several layers and heads, ignored targets; few, because each compiles its own shaders on SwiftShader. */
 const CASES = [0, 1];
 
-let folder: string;
-let server: PreviewServer;
-let browser: Browser;
-let page: Page;
-const consoleErrors: string[] = [];
+let harness: Harness;
+let opened: OpenPage;
 
 beforeAll(async () => {
   if (!hasChromium) return;
-  folder = await mkdtemp(join(tmpdir(), "manyhands-backends-"));
-  const root = import.meta.dirname;
-  await build({
-    configFile: false,
-    root,
-    base: "./",
-    logLevel: "warn",
-    build: { outDir: folder, emptyOutDir: true, target: "es2022" },
-  });
-  server = await preview({ configFile: false, root, build: { outDir: folder }, preview: { port: 0 } });
-  browser = await launchChromium();
-  page = await browser.newPage();
-  page.on("console", (message) => {
-    if (message.type() === "error" || message.type() === "warning") consoleErrors.push(message.text());
-  });
-  page.on("pageerror", (error) => consoleErrors.push(String(error)));
-  await page.goto(server.resolvedUrls?.local[0] ?? "");
-  await page.waitForFunction(() => "computeOn" in globalThis);
+  harness = await serveHarness();
+  opened = await harness.open();
 });
 
-afterAll(async () => {
-  if (!hasChromium) return;
-  await browser.close();
-  await server.close();
-  rmSync(folder, { recursive: true });
-});
+afterAll(() => harness?.close());
 
 describe.each(CASES)("engine case %i", (index) => {
   for (const backend of backends) {
     browserTest(`${backend} computes the loss and every gradient that Node's cpu backend computes`, async () => {
-      consoleErrors.length = 0;
+      const { page, complaints } = opened;
+      complaints.length = 0;
       const { spec, layout, params, batch } = engineCases[index]!;
       const engine = await createEagerEngine({ spec, layout, backend: "cpu" });
       await engine.load(params);
@@ -65,7 +37,7 @@ describe.each(CASES)("engine case %i", (index) => {
       const expectedAlone = await engine.loss(batch);
       await engine.dispose();
 
-      const found = await page.evaluate(([backend, index]) => globalThis.computeOn(backend, index), [backend, index] as const); // prettier-ignore
+      const found = await page.evaluate(([backend, index]) => globalThis.harness.computeOn(backend, index), [backend, index] as const); // prettier-ignore
 
       expect(found.tokens).toBe(expected.tokens);
       expect(found.lossSum / expected.lossSum).toBeCloseTo(1, 4);
@@ -78,7 +50,7 @@ describe.each(CASES)("engine case %i", (index) => {
       console.log(`${backend} (${found.device}): loss off by ${(found.lossSum / expected.lossSum - 1).toExponential(1)}, gradient by ${total.toExponential(1)}`); // prettier-ignore
       expect(found.leaked).toBe(0);
       expect(found.fault).toBeNull();
-      expect(consoleErrors).toEqual([]);
+      expect(complaints).toEqual([]);
     });
   }
 });

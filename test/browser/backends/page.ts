@@ -1,7 +1,8 @@
-/** @file Runs in the browser: computes an engine case on a backend, started as the worker starts it (its self-check included). */
+/** @file Runs in the browser: what the tests ask of worker-browser/engine.ts and of the engine it chose. */
 import * as tf from "@tensorflow/tfjs-core";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
-import { startBackend, type StartedBackend } from "../../../worker-browser/engine.ts";
+import { chooseEngine, startBackend, type StartedBackend } from "../../../worker-browser/engine.ts";
+import type { Fallback } from "../../../shared/wire/protocol.ts";
 import type { TfjsBackend } from "../../../worker-browser/messages.ts";
 import { engineCases } from "../../support/engineCases.ts";
 
@@ -18,6 +19,7 @@ export type Computed = {
 
 const started = new Map<TfjsBackend, StartedBackend>();
 
+/** Starts the backend as a worker does, its self-check included, and computes an engine case on it. */
 async function computeOn(backend: TfjsBackend, caseIndex: number): Promise<Computed> {
   const device = started.get(backend) ?? (await startBackend(backend));
   started.set(backend, device);
@@ -36,8 +38,53 @@ async function computeOn(backend: TfjsBackend, caseIndex: number): Promise<Compu
   return { device: device.device, lossSum, lossAlone, tokens, gradient: [...gradient], leaked, fault: device.fault() };
 }
 
+/** Which backend a worker would take here, and why not the better ones. */
+async function choose(): Promise<{ backend: string; device: string; fallbacks: readonly Fallback[] }> {
+  const { spec, layout } = engineCases[0]!;
+  const { engine, device, fallbacks } = await chooseEngine({ spec, layout, force: null, avoid: [] });
+  return { backend: engine.backend, device, fallbacks };
+}
+
+/** Starts the backend, then takes its device away; what the started backend says of it. */
+async function loseDevice(backend: "webgpu" | "webgl"): Promise<string> {
+  const { lost } = await startBackend(backend);
+  if (backend === "webgpu") (tf.backend() as unknown as { device: GPUDevice }).device.destroy();
+  else (tf.backend() as unknown as { gpgpu: { gl: WebGL2RenderingContext } }).gpgpu.gl.getExtension("WEBGL_lose_context")?.loseContext(); // prettier-ignore
+  return lost;
+}
+
+/** A shader with an error, as a driver's bug would make one: WebGPU itself throws nothing. */
+async function brokenShader(): Promise<string | null> {
+  const { fault } = await startBackend("webgpu");
+  const { device } = tf.backend() as unknown as { device: GPUDevice };
+  device.createShaderModule({ code: "this is not WGSL" });
+  await device.queue.onSubmittedWorkDone();
+  return fault();
+}
+
+/** Replaces a kernel of the backend by one that is a little off, then lets the backend prove itself. */
+async function examineWithWrongKernel(backend: TfjsBackend, kernelName: string): Promise<string> {
+  await startBackend(backend);
+  const kernel = tf.getKernel(kernelName, backend);
+  tf.unregisterKernel(kernelName, backend);
+  tf.registerKernel({
+    ...kernel,
+    kernelFunc: (parameters) => {
+      const right = tf.engine().makeTensorFromTensorInfo(kernel.kernelFunc(parameters) as tf.TensorInfo);
+      return tf.mul(right, 1.01);
+    },
+  });
+  return startBackend(backend).then(
+    () => "accepted",
+    (error: unknown) => String(error),
+  );
+}
+
+const harness = { computeOn, choose, loseDevice, brokenShader, examineWithWrongKernel };
+
 declare global {
   // oxlint-disable-next-line no-var -- how TypeScript declares globals
-  var computeOn: (backend: TfjsBackend, caseIndex: number) => Promise<Computed>;
+  var harness: Harness;
 }
-globalThis.computeOn = computeOn;
+type Harness = typeof harness;
+globalThis.harness = harness;
