@@ -90,7 +90,7 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
     sampling: pick("sampling", "shuffled"),
     steps,
     batch,
-    unit: pick("unit", [6, 5, 4, 3, 2].find((unit) => batch % unit === 0) ?? 1),
+    unit: pick("unit", [6, 5, 4, 3, 2].find((unit) => batch % unit === 0 && batch / unit >= 4) ?? 1),
     codec: pick("codec", "f32"),
     strict: pick("strict", isLoopback(givenValue(given, "host") ?? DEFAULT_HOST)),
     optimizer: {

@@ -163,7 +163,7 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
   unit: {
     group: "Training",
     flag: "--unit <n>",
-    about: "samples of the smallest piece of work, a divisor of the batch (default: up to 6)",
+    about: "samples of the smallest piece of work, a divisor of the batch (default: up to 6, and at least 4 units)",
     ...whole(1, 65_536),
   },
   codec: {

@@ -24,7 +24,7 @@ test("the defaults are nanoGPT's CPU recipe at batch 48", () => {
     model: { kind: "gpt", layers: 4, heads: 4, width: 128, context: 64, bias: false, dropout: 0 },
     steps: 1000,
     batch: 48,
-    unit: 4,
+    unit: 6,
     codec: "f32",
     strict: true,
     optimizer: { learningRate: 1e-3, minLearningRate: 1e-4, warmup: 100, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, clipNorm: 1 }, // prettier-ignore
@@ -33,8 +33,8 @@ test("the defaults are nanoGPT's CPU recipe at batch 48", () => {
 });
 
 test("defaults follow what was chosen: unit the batch, warm-up the steps, strict the host, name the data and model", () => {
-  expect([1, 2, 3, 5, 6, 48].map((batch) => draftSpec(flags("--batch", String(batch))).unit)).toEqual([
-    1, 2, 3, 1, 3, 4,
+  expect([1, 6, 8, 12, 20, 48].map((batch) => draftSpec(flags("--batch", String(batch))).unit)).toEqual([
+    1, 1, 2, 3, 5, 6,
   ]);
   expect(draftSpec(flags("--steps", "50")).optimizer.warmup).toBe(5);
   expect(draftSpec(flags("--host", "0.0.0.0")).strict).toBe(false);
