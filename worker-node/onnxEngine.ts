@@ -36,7 +36,8 @@ export async function createOnnxEngine({ spec, layout, threads, session = {} }: 
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: "sequential",
-        graphOptimizationLevel: "all",
+        // The lowering has done what helps; "all" would undo the transposes it made on purpose.
+        graphOptimizationLevel: "disabled",
         logSeverityLevel: 3,
         ...session,
       });

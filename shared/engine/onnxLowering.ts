@@ -19,10 +19,9 @@ export class Lowering {
   readonly #uses: ReadonlyMap<ValueId, number>;
   readonly #names = new Map<ValueId, string>();
   readonly #waiting = new Map<ValueId, GraphNode>();
-  readonly #nodes: OnnxNode[] = [];
+  #nodes: OnnxNode[] = [];
   readonly #constants = new Map<string, OnnxConstant>();
-  /** Names that several rules share, such as the softmax a loss and its gradient both need. */
-  readonly #shared = new Map<string, string>();
+  readonly #shared = new Map<string, unknown>();
   #count = 0;
 
   /** Ops in `waits` are put off until the sum they are part of, when that is their only use. */
@@ -45,8 +44,11 @@ export class Lowering {
 
   /** The value's name in the ONNX graph; lowers its node now if that was waiting. */
   name(id: ValueId): string {
-    const waiting = this.takeWaiting(id);
-    if (waiting) this.#apply(waiting);
+    const waiting = [...this.#waiting.values()].find(({ outputs }) => outputs.includes(id));
+    if (waiting) {
+      this.#waiting.delete(waiting.outputs[0] ?? -1);
+      this.#apply(waiting);
+    }
     const name = this.#names.get(id);
     if (name !== undefined) return name;
     const constant = this.graph.constants.get(id);
@@ -56,9 +58,9 @@ export class Lowering {
   }
 
   /** The node that computes the value, if it has been put off; the caller lowers it in its own way. */
-  takeWaiting(id: ValueId, op?: string): GraphNode | undefined {
+  takeWaiting(id: ValueId, op: string): GraphNode | undefined {
     const node = this.#waiting.get(id);
-    if (!node || (op !== undefined && node.op !== op)) return undefined;
+    if (node?.op !== op) return undefined;
     this.#waiting.delete(id);
     return node;
   }
@@ -102,13 +104,41 @@ export class Lowering {
     return this.emit("Reshape", [x, this.constant("int64", [shape.length], shape)], options);
   }
 
-  /** Computes once per key whatever several rules need. */
-  share(key: string, compute: () => string): string {
-    const known = this.#shared.get(key);
-    if (known !== undefined) return known;
-    const name = compute();
-    this.#shared.set(key, name);
-    return name;
+  /** Computes once per key what several rules need, such as the softmax of a loss and of its gradient. */
+  share<T>(key: string, compute: () => T): T {
+    if (!this.#shared.has(key)) this.#shared.set(key, compute());
+    return this.#shared.get(key) as T;
+  }
+
+  /**
+   * Runs `body` on one slice of the inputs after another, so that a chain of elementwise nodes stays in the cache instead
+   * of sweeping memory once a node. ONNX's Scan: slices are views, not copies. Inputs are [slices·S₀, …S], as are the
+   * outputs, whose names it returns. The body may read other names from outside, resolved before the call.
+   */
+  scan(
+    slices: number,
+    inputs: readonly { readonly name: string; readonly slice: readonly number[] }[],
+    outputs: readonly (readonly number[])[],
+    body: (slices: readonly string[]) => readonly string[],
+  ): string[] {
+    const outer = this.#nodes;
+    this.#nodes = [];
+    const given = inputs.map(() => this.fresh());
+    const results = body(given);
+    const graph: OnnxGraph = {
+      nodes: this.#nodes,
+      inputs: given.map((name, i) => floats(name, inputs[i]?.slice)),
+      outputs: results.map((name, i) => floats(name, outputs[i])),
+      constants: [],
+    };
+    this.#nodes = outer;
+    const stacked = inputs.map(({ name, slice }) => this.reshape(name, [slices, ...slice]));
+    const written = outputs.map(() => this.fresh());
+    this.emit("Scan", stacked, {
+      attributes: { num_scan_inputs: inputs.length, body: { graph } },
+      outputs: written,
+    });
+    return written;
   }
 
   finish(): OnnxGraph {
@@ -144,6 +174,10 @@ export class Lowering {
   }
 }
 
+function floats(name: string, shape: readonly number[] = []): OnnxValue {
+  return { name, type: "float32", shape };
+}
+
 /** alpha·op(a)·op(b) for matrices or batches of them; FusedMatMul transposes by strides, without a copy. */
 export function product(
   lowering: Lowering,
@@ -161,4 +195,12 @@ export function product(
     attributes: { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } },
     outputs: [output],
   });
+}
+
+/** The largest divisor of `count` that is at most `limit`. */
+export function divisorUpTo(count: number, limit: number): number {
+  for (let divisor = Math.min(count, Math.floor(limit)); divisor > 1; divisor--) {
+    if (count % divisor === 0) return divisor;
+  }
+  return 1;
 }

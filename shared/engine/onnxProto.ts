@@ -5,7 +5,8 @@
 
 export type OnnxType = "float32" | "int32" | "int64";
 
-export type OnnxAttribute = number | string | readonly number[] | { readonly float: number };
+export type OnnxAttribute =
+  number | string | readonly number[] | { readonly float: number } | { readonly graph: OnnxGraph };
 
 export type OnnxNode = {
   readonly op: string;
@@ -35,19 +36,22 @@ const OPSETS = [
   { domain: "com.microsoft", version: 1 },
 ];
 
-export function encodeModel({ nodes, inputs, outputs, constants }: OnnxGraph): Uint8Array {
-  const graph = message([
+export function encodeModel(graph: OnnxGraph): Uint8Array {
+  return message([
+    intField(1, 10),
+    textField(2, "manyhands"),
+    bytesField(7, graphProto(graph)),
+    ...OPSETS.map(({ domain, version }) => bytesField(8, message([textField(1, domain), intField(2, version)]))),
+  ]);
+}
+
+function graphProto({ nodes, inputs, outputs, constants }: OnnxGraph): Uint8Array {
+  return message([
     ...nodes.map((node, i) => bytesField(1, nodeProto(node, `n${i}`))),
     textField(2, "step"),
     ...constants.map((constant) => bytesField(5, tensorProto(constant))),
     ...inputs.map((value) => bytesField(11, valueProto(value))),
     ...outputs.map((value) => bytesField(12, valueProto(value))),
-  ]);
-  return message([
-    intField(1, 10),
-    textField(2, "manyhands"),
-    bytesField(7, graph),
-    ...OPSETS.map(({ domain, version }) => bytesField(8, message([textField(1, domain), intField(2, version)]))),
   ]);
 }
 
@@ -67,6 +71,7 @@ function attributeProto(name: string, value: OnnxAttribute): Uint8Array {
   if (typeof value === "string") return message([start, textField(4, value), intField(20, 3)]);
   if (typeof value === "number") return message([start, intField(3, value), intField(20, 2)]);
   if ("float" in value) return message([start, floatField(2, value.float), intField(20, 1)]);
+  if ("graph" in value) return message([start, bytesField(6, graphProto(value.graph)), intField(20, 5)]);
   return message([start, ...value.map((item) => intField(8, item)), intField(20, 7)]);
 }
 

@@ -1,0 +1,92 @@
+/**
+ * @file The gradients of GELU and layer norm as chains of elementwise ONNX nodes, the fewest passes over memory that ONNX
+ * Runtime's kernels allow, run chunk by chunk in the cache. BatchNormalization stands in for the missing fused a·x + b.
+ */
+import { GELU_CUBIC, GELU_LINEAR } from "../model/ops/gelu.ts";
+import type { GraphNode } from "./graph.ts";
+import { divisorUpTo, type Lowering } from "./onnxLowering.ts";
+
+/** Elements of a chunk: 128 KiB, so that the four or so alive at once fit a 512 KiB second-level cache. */
+const CHUNK_ELEMENTS = 32 * 1024;
+
+/**
+ * dx = dy·s·(1 + x·r·(2u)′) with s = σ(2u), r = 1 − s = σ(−2u); 2u = x·(LINEAR + CUBIC·x²). Computed again from x: reading
+ * one array once is cheaper than keeping s.
+ */
+export function lowerGeluGrad({ inputs: [dy = -1, x = -1], outputs: [dx = -1] }: GraphNode, lowering: Lowering): void {
+  const shape = lowering.shape(x);
+  const size = shape.reduce((product, extent) => product * extent, 1);
+  const chunk = divisorUpTo(size, CHUNK_ELEMENTS);
+  const slice = [1, 1, chunk];
+  const inputs = [lowering.name(x), lowering.name(dy)].map((name) => ({ name, slice }));
+  const [stacked = ""] = lowering.scan(size / chunk, inputs, [slice], ([x = "", dy = ""]) => {
+    const mul = (a: string, b: string) => lowering.emit("Mul", [a, b]);
+    const square = mul(x, x);
+    const r = lowering.emit("Sigmoid", [mul(affine(lowering, square, -GELU_CUBIC, -GELU_LINEAR), x)]);
+    const slope = affine(lowering, square, 3 * GELU_CUBIC, GELU_LINEAR);
+    const inner = affine(lowering, mul(mul(x, r), slope), 1, 1);
+    const outer = mul(affine(lowering, r, -1, 1), dy);
+    return [mul(outer, inner)];
+  });
+  lowering.reshape(stacked, shape, { outputs: [lowering.target(dx)] });
+}
+
+/**
+ * dx = (u − mean(u) − x̂·mean(u∘x̂))/σ (+ a fourth input), u = dy∘g; dg = Σ_rows dy∘x̂. The means along a row are products
+ * with −g/d.
+ */
+export function lowerLayerNormGrad(
+  { inputs: [dy = -1, x = -1, gainId = -1, addend], outputs: [dx = -1, dGain = -1] }: GraphNode,
+  lowering: Lowering,
+): void {
+  const [rows = 0, width = 0] = lowering.shape(x);
+  const gain = lowering.name(gainId);
+  const negativeMean = lowering.emit("Mul", [lowering.reshape(gain, [width, 1]), lowering.scalar(-1 / width)]);
+  const statistics = lowering.share(`statistics ${x}`, (): string[] => {
+    throw new Error("a layer norm's gradient was lowered before the norm itself");
+  });
+  const chunk = divisorUpTo(rows, CHUNK_ELEMENTS / width);
+  const matrix = [1, chunk, width];
+  const inputs = [
+    ...[dy, x, ...(addend === undefined ? [] : [addend])].map((id) => ({ name: lowering.name(id), slice: matrix })),
+    ...statistics.map((name) => ({ name, slice: [chunk] })),
+  ];
+  const [stackedDx = "", parts = ""] = lowering.scan(rows / chunk, inputs, [matrix, [width]], (slices) => {
+    const [dy = "", x = "", ...rest] = slices;
+    const [inverseDeviation = "", mean = "", addend] = rest.toReversed();
+    const normalised = rowAffine(lowering, x, { rows: chunk, scale: inverseDeviation, mean });
+    const weighted = lowering.emit("Mul", [dy, normalised]);
+    const axes = lowering.constant("int64", [2], [0, 1]);
+    const part = lowering.emit("ReduceSum", [weighted, axes], { attributes: { keepdims: 0 } });
+    const rowMean = (a: string) => lowering.reshape(lowering.emit("MatMul", [a, negativeMean]), [chunk]);
+    const correction = rowAffine(lowering, normalised, { rows: chunk, scale: rowMean(weighted), bias: rowMean(dy) });
+    const sum = lowering.emit("Add", [lowering.emit("Mul", [dy, gain]), correction]);
+    const scaled = lowering.emit("Mul", [sum, lowering.reshape(inverseDeviation, [chunk, 1])]);
+    return [addend === undefined ? scaled : lowering.emit("Add", [scaled, addend]), part];
+  });
+  lowering.reshape(stackedDx, [rows, width], { outputs: [lowering.target(dx)] });
+  lowering.emit("ReduceSum", [parts, lowering.constant("int64", [1], [0])], {
+    attributes: { keepdims: 0 },
+    outputs: [lowering.target(dGain)],
+  });
+}
+
+/** scale·x + bias in one pass; x is [1, 1, E]. */
+function affine(lowering: Lowering, x: string, scale: number, bias: number): string {
+  const one = (value: number) => lowering.constant("float32", [1], [value]);
+  return lowering.emit("BatchNormalization", [x, one(scale), one(bias), one(0), one(1)], NO_EPSILON);
+}
+
+/** scale·(x − mean) + bias with numbers of each row's own, in one pass; x is [1, rows, d], the others [rows]. */
+function rowAffine(
+  lowering: Lowering,
+  x: string,
+  { rows, scale, mean, bias }: { rows: number; scale: string; mean?: string; bias?: string },
+): string {
+  const filled = (value: number) => lowering.constant("float32", [rows], Array<number>(rows).fill(value));
+  const zeros = filled(0);
+  return lowering.emit("BatchNormalization", [x, scale, bias ?? zeros, mean ?? zeros, filled(1)], NO_EPSILON);
+}
+
+/** The variance given is exactly 1. */
+const NO_EPSILON = { attributes: { epsilon: { float: 0 } } };
