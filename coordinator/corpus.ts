@@ -19,7 +19,7 @@ import { bytesToTokens, tokensToBytes } from "../shared/data/tokenSource.ts";
 import { fileProblem, OperatorError } from "../shared/operatorError.ts";
 import type { Tokenizer } from "../shared/tokenizer/tokenizer.ts";
 import { readTokenizerJson } from "../shared/tokenizer/tokenizerJson.ts";
-import { readCorpusInput, type CorpusInput, type CorpusSource } from "./corpusSource.ts";
+import { parseTokenizerChoice, readCorpusInput, type CorpusInput, type CorpusSource } from "./corpusSource.ts";
 import { encodeCorpus, type OnCorpusProgress } from "./encodeCorpus.ts";
 
 export type Corpus = { readonly dir: string; readonly manifest: Manifest };
@@ -113,6 +113,13 @@ export async function loadCorpus(dir: string): Promise<Corpus> {
       throw new OperatorError(`${join(dir, file)}: has ${found?.size ?? "no"} bytes; the manifest says ${bytes}`);
   }
   return { dir, manifest };
+}
+
+/** What a person should know of a tokenizer that was asked for and became smaller; undefined when it did not. */
+export function smallerVocabulary({ tokenizer }: Manifest, asked: string): string | undefined {
+  const choice = parseTokenizerChoice(asked);
+  if (choice?.kind !== "bpe" || choice.vocabulary <= tokenizer.vocabulary) return undefined;
+  return `the text is too short for ${asked}: its vocabulary is ${tokenizer.vocabulary}`;
 }
 
 /** The tokenizer in a `tokenizer.json` of ours. */

@@ -3,7 +3,7 @@
 import { Command, Option } from "commander";
 import type { BinFormat } from "../shared/data/bin.ts";
 import { OperatorError } from "../shared/operatorError.ts";
-import { prepareCorpus, prepareCorpusIn, writeBinFiles, type Corpus } from "./corpus.ts";
+import { prepareCorpus, prepareCorpusIn, smallerVocabulary, writeBinFiles, type Corpus } from "./corpus.ts";
 import { TOKENIZER_CHOICES, type CorpusSource } from "./corpusSource.ts";
 import type { OnCorpusProgress } from "./encodeCorpus.ts";
 import { parseFlags } from "./flags.ts";
@@ -33,6 +33,8 @@ await runProgram(async () => {
   const corpus = await prepare(flags, progressPrinter());
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
   process.stdout.write(`${describe(corpus)}\n  took       ${seconds} s\n`);
+  const smaller = smallerVocabulary(corpus.manifest, flags.tokenizer);
+  if (smaller !== undefined) process.stdout.write(`  note       ${smaller}\n`);
   if (flags.writeBin)
     for (const path of await writeBinFiles(corpus, flags.writeBin)) process.stdout.write(`  wrote      ${path}\n`);
 });

@@ -14,6 +14,7 @@ import {
   draftSpec,
   overlay,
   processSettings,
+  requireConsistent,
   specSettings,
   type DraftSpec,
   type ProcessSettings,
@@ -40,8 +41,8 @@ const TOKENIZER_COPY = "tokenizer.json";
 
 /** @throws OperatorError for everything that the person who started this can mend. */
 export async function resolveRun(settings: Settings, onProgress: OnCorpusProgress = () => {}): Promise<ResolvedRun> {
-  const file = settings.configFile === undefined ? new Map() : await readRunFile(settings.configFile);
-  const given = overlay(file as Given, absoluteFiles(settings.given));
+  const file: Given = settings.configFile === undefined ? new Map() : await readRunFile(settings.configFile);
+  const given = overlay(file, absoluteFiles(settings.given));
   const local = processSettings(given, availableParallelism());
   const { name } = draftSpec(given);
   const runDir = resolve(local.runsDir, name);
@@ -49,6 +50,7 @@ export async function resolveRun(settings: Settings, onProgress: OnCorpusProgres
   const stored = await readStoredRun(runDir);
   const draft = draftSpec(given, stored?.given);
   const changes = stored ? changesOnResume(draft, draftSpec(stored.given), given) : [];
+  requireConsistent(draft, given);
   const corpus = await findOrPrepareCorpus(draft, given, local, stored?.manifest, onProgress);
   if (stored) requireSameCorpus(corpus.manifest, stored.manifest, draft, given);
   const spec: RunSpec = { ...draft, model: { ...draft.model, vocabulary: corpus.manifest.tokenizer.vocabulary } };

@@ -75,14 +75,14 @@ export type ProcessSettings = {
   readonly runsDir: string;
 };
 
-/** @throws OperatorError when two settings contradict each other. */
+/** @throws OperatorError when both texts and a folder, or a folder and a tokenizer, are given. */
 export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
   const pick = <Path extends SettingPath>(path: Path, fallback: SettingValues[Path]): SettingValues[Path] =>
     givenValue(given, path) ?? givenValue(stored, path) ?? fallback;
   const steps = pick("steps", 1000);
   const batch = pick("batch", 48);
   const learningRate = pick("optimizer.learningRate", 1e-3);
-  const draft: DraftSpec = {
+  return {
     name: pick("name", defaultName(given)),
     data: draftData(given, stored),
     model: draftModel(given, stored),
@@ -113,8 +113,6 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
     },
     snapshotEvery: pick("snapshotEvery", 100),
   };
-  checkTogether(draft, given);
-  return draft;
 }
 
 export function processSettings(given: Given, cores: number): ProcessSettings {
@@ -241,7 +239,8 @@ function draftModel(given: Given, stored: Given): DraftSpec["model"] {
   };
 }
 
-function checkTogether({ model, batch, unit, optimizer }: DraftSpec, given: Given): void {
+/** @throws OperatorError when two settings contradict each other, naming one that was given. */
+export function requireConsistent({ model, batch, unit, optimizer }: DraftSpec, given: Given): void {
   const refuse = (paths: readonly SettingPath[], value: (path: SettingPath) => string): void => {
     const path = paths.find((candidate) => given.has(candidate)) ?? paths[0];
     if (path === undefined) return;

@@ -17,7 +17,8 @@ export function bpeToJson(model: BpeModel): object {
     model: {
       ...commonModel,
       vocab: vocabularyOf(symbols),
-      merges: model.merges.map(({ left, right }) => [symbols[left], symbols[right]]),
+      // No symbol is a space, so one string a merge is unambiguous; every reader knows this form, only newer ones pairs.
+      merges: model.merges.map(({ left, right }) => `${symbols[left]} ${symbols[right]}`),
     },
   };
 }

@@ -106,6 +106,11 @@ test("prepare-data writes a folder and token files, reads those back, and leaves
   expect(readdirSync(folder).filter((name) => name.startsWith("."))).toEqual([]);
 });
 
+test("a vocabulary that the text cannot fill is told", () => {
+  const made = prepareData("--text", file("few.txt", "abcabcabcdef "), "--tokenizer", "bpe:1024", "--data-dir", folder);
+  expect(made.stdout).toMatch(/note +the text is too short for bpe:1024: its vocabulary is 2\d\d/);
+});
+
 test("bad input is one line that names the setting, its value and what is allowed, with exit code 2 and no folder", () => {
   const out = join(folder, "never");
   const good = file("good.txt", verses);

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { parseArguments } from "../../../coordinator/config.ts";
 import { parseRunFile } from "../../../coordinator/runFile.ts";
-import { changesOnResume, draftSpec, overlay, processSettings, scheduleOf, specSettings } from "../../../coordinator/runSpec.ts"; // prettier-ignore
+import { changesOnResume, draftSpec, overlay, processSettings, requireConsistent, scheduleOf, specSettings } from "../../../coordinator/runSpec.ts"; // prettier-ignore
 import type { Given } from "../../../coordinator/settings.ts";
 import { learningRateAt } from "../../../shared/numerics/schedule.ts";
 
@@ -62,7 +62,7 @@ test("settings that contradict each other are refused, and the one that was give
     [flags("--data", "d", "--tokenizer", "char"), "--tokenizer: not together with the folder d; must be left out"],
     [yaml("data: { folder: d, text: t }"), "line 1: data.text: not together with the folder /w/d"],
   ];
-  for (const [given, message] of cases) expect(() => draftSpec(given)).toThrow(message);
+  for (const [given, message] of cases) expect(() => requireConsistent(draftSpec(given), given)).toThrow(message);
 });
 
 test("data named by a flag replaces all data that run.yaml names", () => {
