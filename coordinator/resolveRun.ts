@@ -173,8 +173,12 @@ function requireSameCorpus(now: Manifest, before: Manifest, { name }: DraftSpec,
   if (sameCorpus(now, before)) return;
   const entry = given.get("data.text") ?? given.get("data.folder") ?? given.get("data.tokenizer");
   throw new OperatorError(
-    `${entry?.where ?? "data"}: the tokens of ${now.name} are not those the run "${name}" was started on (${before.name}); must stay, or give another --run NAME`,
+    `${entry?.where ?? "data"}: the tokens of ${describe(now)} are not those of ${describe(before)}, on which the run "${name}" was started; must stay, or give another --run NAME`,
   );
+}
+
+function describe({ name, tokenizer }: Manifest): string {
+  return `${name} (${tokenizer.kind}, ${tokenizer.vocabulary})`;
 }
 
 function sameCorpus(a: Manifest, b: Manifest): boolean {

@@ -44,8 +44,10 @@ test("a stored run is resumed by its name alone, even when the text is gone", as
 test("a run goes on with the tokens it was started on and no others", async () => {
   await storeRun(await resolveWith(...common, "--run", "b"));
   const other = file("other.txt", prose.replaceAll("best", "very best"));
-  await expect(resolveWith("--text", other, "--run", "b")).rejects.toThrow(/--text: the tokens of other.txt are not those the run "b" was started on \(tale.txt\)/); // prettier-ignore
-  await expect(resolveWith("--tokenizer", "bpe:300", "--run", "b")).rejects.toThrow(/--tokenizer: the tokens/);
+  await expect(resolveWith("--text", other, "--run", "b")).rejects.toThrow(/--text: the tokens of other.txt \(char, \d+\) are not those of tale.txt \(char, \d+\), on which the run "b"/); // prettier-ignore
+  await expect(resolveWith("--tokenizer", "bpe:300", "--run", "b")).rejects.toThrow(
+    /--tokenizer: the tokens of tale.txt \(bpe, \d+\) are not those of tale.txt \(char/,
+  );
   await expect(resolveWith(...common, "--batch", "8", "--run", "b")).rejects.toThrow(/--batch: batch would be 8/);
 });
 
