@@ -3,11 +3,11 @@ import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
 import { bytesToTokens } from "../shared/data/tokenSource.ts";
-import { decode } from "../shared/tokenizer/tokenizer.ts";
+import { decode, END_OF_TEXT } from "../shared/tokenizer/tokenizer.ts";
 import { buildPages, pagesDir, sampleText } from "./children.ts";
 import { parseArguments } from "./config.ts";
 import { openConsole } from "./console.ts";
-import { loadTokenizer } from "./corpus.ts";
+import { loadTokenizer, smallerVocabulary } from "./corpus.ts";
 import type { Corpus } from "./corpus.ts";
 import { startLocalWorkers } from "./localWorkers.ts";
 import { fileProblem } from "../shared/operatorError.ts";
@@ -61,6 +61,8 @@ async function main(): Promise<void> {
   const start = resumed ? `resumed at step ${version}` : "new";
   screen.line(`run "${spec.name}" (${start}): ${millions} M parameters, ${spec.steps} steps of ${spec.batch} × ${spec.model.context} tokens`); // prettier-ignore
   screen.line(text);
+  const smaller = smallerVocabulary(corpus.manifest, spec.data.tokenizer);
+  if (smaller !== undefined) screen.line(smaller);
   for (const change of changes) screen.line(`changed: ${change}`);
   screen.line(`join with a browser:  ${served.url}/`);
   screen.line(`join with Node:       npm run worker -- --url ${served.url}`);
@@ -140,7 +142,7 @@ async function firstWords(corpus: Corpus): Promise<string> {
   const tokenizer = await loadTokenizer(corpus);
   const file = corpus.manifest.splits.val.shards[0]?.file ?? "";
   const tokens = bytesToTokens((await readFile(join(corpus.dir, file))).subarray(0, 2 * PROMPT_TOKENS));
-  return decode(tokenizer, tokens);
+  return decode(tokenizer, tokens).replaceAll(END_OF_TEXT, "");
 }
 
 /** Calls back once per stage: preparing takes seconds, and a silent terminal looks like a dead one. */
