@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { decodeFrame, encodeFrame } from "../../../shared/wire/frame.ts";
 import { ProtocolError } from "../../../shared/wire/protocol.ts";
