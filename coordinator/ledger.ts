@@ -51,20 +51,20 @@ export type WorkerRow = {
 };
 
 export type Ledger = {
-  commitRound(round: RoundRow, contributions: readonly ContributionRow[]): void;
+  readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[]) => void;
   /** Forgets what came after `version`: θ could not be recovered beyond it. */
-  rollBackTo(version: Version): void;
-  recordEvaluation(row: EvaluationRow): void;
-  rememberWorker(row: WorkerRow): void;
-  findWorker(id: WorkerId): WorkerRow | null;
-  event(atMs: number, code: string, text: string): void;
-  lastRound(): RoundRow | null;
-  lastEvaluation(): EvaluationRow | null;
-  rounds(): readonly RoundRow[];
-  evaluations(): readonly EvaluationRow[];
+  readonly rollBackTo: (version: Version) => void;
+  readonly recordEvaluation: (row: EvaluationRow) => void;
+  readonly rememberWorker: (row: WorkerRow) => void;
+  readonly findWorker: (id: WorkerId) => WorkerRow | null;
+  readonly event: (atMs: number, code: string, text: string) => void;
+  readonly lastRound: () => RoundRow | null;
+  readonly lastEvaluation: () => EvaluationRow | null;
+  readonly rounds: () => readonly RoundRow[];
+  readonly evaluations: () => readonly EvaluationRow[];
   /** Tokens of all committed rounds. */
-  tokens(): number;
-  close(): void;
+  readonly tokens: () => number;
+  readonly close: () => void;
 };
 
 /** Oldest events go first: the table must not grow with the run. */

@@ -145,8 +145,6 @@ export async function serve(options: ServeOptions): Promise<Served> {
     strict: spec.strict,
     manifestPath: CORPUS_PATH + MANIFEST_FILE,
   };
-  // Milliseconds since the epoch that never step back.
-  const nowMs = (): number => performance.timeOrigin + performance.now();
   const metrics = createMetrics();
   const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
   const sockets = openSockets(
@@ -213,7 +211,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
         const received = await optimizer.receive(part);
         return received.ok ? null : { code: refusalOf[received.problem], message: received.reason };
       },
-      step: optimizer.step,
+      step: (round) => optimizer.step(round),
       commitRound: ledger.commitRound,
       recordEvaluation: ledger.recordEvaluation,
       logEvent: (code, text) => ledger.event(Date.now(), code, text),
@@ -238,7 +236,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
     registry: metrics.registry,
     status: run.status,
   });
-  server.on("request", getRequestListener(app.fetch));
+  const answer = getRequestListener(app.fetch);
+  server.on("request", (request, response) => void answer(request, response));
   const timers = [setInterval(run.tick, TICK_MS), setInterval(run.reportProgress, PROGRESS_MS)];
 
   const { port } = server.address() as AddressInfo;
@@ -258,6 +257,11 @@ export async function serve(options: ServeOptions): Promise<Served> {
       return { snapshot: paramsPath };
     },
   };
+}
+
+/** Milliseconds since the epoch that never step back. */
+function nowMs(): number {
+  return performance.timeOrigin + performance.now();
 }
 
 async function listen(server: Server, host: string, port: number): Promise<void> {

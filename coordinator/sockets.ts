@@ -34,11 +34,16 @@ export type SocketHandlers = {
 };
 
 export type Sockets = {
-  send(worker: WorkerId, message: CoordinatorMessage, payload?: Uint8Array): void;
+  readonly send: (worker: WorkerId, message: CoordinatorMessage, payload?: Uint8Array) => void;
   /** Encodes once, sends the same bytes to all. */
-  broadcast(workers: Iterable<WorkerId>, message: CoordinatorMessage, payload?: Uint8Array): void;
-  refuse(worker: WorkerId, code: RefusalCode, message: string, options: { fatal: boolean; version?: number }): void;
-  close(reason: string): Promise<void>;
+  readonly broadcast: (workers: Iterable<WorkerId>, message: CoordinatorMessage, payload?: Uint8Array) => void;
+  readonly refuse: (
+    worker: WorkerId,
+    code: RefusalCode,
+    message: string,
+    options: { fatal: boolean; version?: number },
+  ) => void;
+  readonly close: (reason: string) => Promise<void>;
 };
 
 /** Where workers connect. */

@@ -47,6 +47,7 @@ function run(config: WorkerConfig): void {
     { kind: "node", name: config.name, token: config.token, url: config.url, seed: randomInt(2 ** 31) },
     {
       connect: (handlers) => connectSocket(`${config.url.replace(/^http/, "ws")}/socket`, MAX_FRAME_BYTES, handlers),
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
       compute: (command) => compute.postMessage(command),
       nowMs: () => performance.now(),
       every: (ms, callback) => {

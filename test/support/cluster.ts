@@ -227,7 +227,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
             return;
           }
           const known = message.resume !== undefined && identities.get(message.resume.worker) === message.resume.secret;
-          worker = known ? message.resume!.worker : `w${nextWorker++}`;
+          worker = known ? message.resume.worker : `w${nextWorker++}`;
           heard.set(worker, clock.nowMs());
           cuts.set(worker, () => closeBoth("dropped"));
           links.set(worker, (reply, payload) => {
