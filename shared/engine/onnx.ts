@@ -47,6 +47,15 @@ const plainRules: Readonly<Record<string, Rule>> = {
   },
   BatchMatMul: (node, lowering) => {
     const [output = -1] = node.outputs;
+    const [a = -1, b = -1] = node.inputs;
+    const { transposeA, transposeB } = node.attributes;
+    if (transposeA === true && transposeB !== true && isWide(a, b, lowering)) {
+      // (dyᵀ·x)ᵀ, as factors() would have it: here dy is the narrower one.
+      const [left, right] = [lowering.name(a), lowering.name(b)];
+      const transposed = lowering.emit("MatMul", [transpose(lowering, right), left]);
+      transpose(lowering, transposed, lowering.target(output));
+      return;
+    }
     const { names, transA, transB } = factors(node, lowering);
     product(lowering, names, { transA, transB, output: lowering.target(output) });
   },
@@ -59,15 +68,20 @@ const plainRules: Readonly<Record<string, Rule>> = {
 function factors(
   { inputs: [a = -1, b = -1], attributes }: GraphNode,
   lowering: Lowering,
-): { names: string[]; transA: boolean; transB: boolean } {
+): { names: [string, string]; transA: boolean; transB: boolean } {
   const transA = attributes["transposeA"] === true;
-  const names = [lowering.name(a), lowering.name(b)];
   const transB = attributes["transposeB"] === true;
-  const [, rows = 0] = lowering.shape(a);
-  const [, columns = 0] = lowering.shape(b);
-  if (!transA || lowering.shape(a).length !== 2 || rows > columns) return { names, transA, transB };
-  const transposed = lowering.emit("Transpose", names.slice(0, 1), { attributes: { perm: [1, 0] } });
-  return { names: [transposed, names[1] ?? ""], transA: false, transB };
+  const [left, right] = [lowering.name(a), lowering.name(b)];
+  if (!transA || isWide(a, b, lowering)) return { names: [left, right], transA, transB };
+  return { names: [transpose(lowering, left), right], transA: false, transB };
+}
+
+function isWide(a: ValueId, b: ValueId, lowering: Lowering): boolean {
+  return (lowering.shape(a).at(-1) ?? 0) > (lowering.shape(b).at(-1) ?? 0);
+}
+
+function transpose(lowering: Lowering, x: string, output: string = lowering.fresh()): string {
+  return lowering.emit("Transpose", [x], { attributes: { perm: [1, 0] }, outputs: [output] });
 }
 
 /** Lowers `sum = waiting + addend` as one node. False when `waiting` is not waiting or cannot take the addend. */

@@ -10,26 +10,38 @@ import { divisorUpTo, type Lowering } from "./onnxLowering.ts";
 const CHUNK_ELEMENTS = 32 * 1024;
 
 /**
- * dx = dy·s·(1 + x·r·(2u)′) with s = σ(2u), r = 1 − s = σ(−2u); 2u = x·(LINEAR + CUBIC·x²). Computed again from x: reading
- * one array once is cheaper than keeping s.
+ * y = x·s with s = σ(2u), 2u = x·(LINEAR + CUBIC·x²). Where the graph has the gradient too, y′ = s·(1 + (x − y)·(2u)′) comes
+ * along while x is in the cache, in the place of x, which nobody needs again.
  */
-export function lowerGeluGrad({ inputs: [dy = -1, x = -1], outputs: [dx = -1] }: GraphNode, lowering: Lowering): void {
+export function lowerGelu({ inputs: [x = -1], outputs: [y = -1] }: GraphNode, lowering: Lowering): void {
+  const name = lowering.name(x);
+  const differentiated = lowering.graph.nodes.some(({ op, inputs }) => op === GELU_GRAD && inputs[1] === x);
+  if (!differentiated) {
+    lowering.emit("Gelu", [name], { attributes: { approximate: "tanh" }, outputs: [lowering.target(y)] });
+    return;
+  }
   const shape = lowering.shape(x);
   const size = shape.reduce((product, extent) => product * extent, 1);
   const chunk = divisorUpTo(size, CHUNK_ELEMENTS);
   const slice = [1, 1, chunk];
-  const inputs = [lowering.name(x), lowering.name(dy)].map((name) => ({ name, slice }));
-  const [stacked = ""] = lowering.scan(size / chunk, inputs, [slice], ([x = "", dy = ""]) => {
+  const [stackedY = "", slope = ""] = lowering.scan(size / chunk, [{ name, slice }], [slice, slice], ([x = ""]) => {
     const mul = (a: string, b: string) => lowering.emit("Mul", [a, b]);
     const square = mul(x, x);
-    const r = lowering.emit("Sigmoid", [mul(affine(lowering, square, -GELU_CUBIC, -GELU_LINEAR), x)]);
-    const slope = affine(lowering, square, 3 * GELU_CUBIC, GELU_LINEAR);
-    const inner = affine(lowering, mul(mul(x, r), slope), 1, 1);
-    const outer = mul(affine(lowering, r, -1, 1), dy);
-    return [mul(outer, inner)];
+    const gate = lowering.emit("Sigmoid", [mul(affine(lowering, square, GELU_CUBIC, GELU_LINEAR), x)]);
+    const y = mul(x, gate);
+    const inner = mul(lowering.emit("Sub", [x, y]), affine(lowering, square, 3 * GELU_CUBIC, GELU_LINEAR));
+    return [y, mul(affine(lowering, inner, 1, 1), gate)];
   });
-  lowering.reshape(stacked, shape, { outputs: [lowering.target(dx)] });
+  lowering.reshape(stackedY, shape, { outputs: [lowering.target(y)] });
+  lowering.share(`gelu slope ${x}`, () => lowering.reshape(slope, shape));
 }
+
+export function lowerGeluGrad({ inputs: [dy = -1, x = -1], outputs: [dx = -1] }: GraphNode, lowering: Lowering): void {
+  const slope = lowering.share(`gelu slope ${x}`, unseen);
+  lowering.emit("Mul", [lowering.name(dy), slope], { outputs: [lowering.target(dx)] });
+}
+
+const GELU_GRAD = "ManyhandsGeluGrad";
 
 /**
  * dx = (u − mean(u) − x̂·mean(u∘x̂))/σ (+ a fourth input), u = dy∘g; dg = Σ_rows dy∘x̂. The means along a row are products
@@ -42,22 +54,22 @@ export function lowerLayerNormGrad(
   const [rows = 0, width = 0] = lowering.shape(x);
   const gain = lowering.name(gainId);
   const negativeMean = lowering.emit("Mul", [lowering.reshape(gain, [width, 1]), lowering.scalar(-1 / width)]);
-  const statistics = lowering.share(`statistics ${x}`, (): string[] => {
-    throw new Error("a layer norm's gradient was lowered before the norm itself");
-  });
+  const statistics = lowering.share(`statistics ${x}`, (): string[] => unseen());
   const chunk = divisorUpTo(rows, CHUNK_ELEMENTS / width);
   const matrix = [1, chunk, width];
   const inputs = [
     ...[dy, x, ...(addend === undefined ? [] : [addend])].map((id) => ({ name: lowering.name(id), slice: matrix })),
     ...statistics.map((name) => ({ name, slice: [chunk] })),
   ];
-  const [stackedDx = "", parts = ""] = lowering.scan(rows / chunk, inputs, [matrix, [width]], (slices) => {
+  const [stackedDx = "", parts = ""] = lowering.scan(rows / chunk, inputs, [matrix, [1, width]], (slices) => {
     const [dy = "", x = "", ...rest] = slices;
     const [inverseDeviation = "", mean = "", addend] = rest.toReversed();
     const normalised = rowAffine(lowering, x, { rows: chunk, scale: inverseDeviation, mean });
     const weighted = lowering.emit("Mul", [dy, normalised]);
-    const axes = lowering.constant("int64", [2], [0, 1]);
-    const part = lowering.emit("ReduceSum", [weighted, axes], { attributes: { keepdims: 0 } });
+    // Over one axis: ONNX Runtime has a fast path for that only.
+    const part = lowering.emit("ReduceSum", [weighted, lowering.constant("int64", [1], [1])], {
+      attributes: { keepdims: 0 },
+    }); // [1, d]
     const rowMean = (a: string) => lowering.reshape(lowering.emit("MatMul", [a, negativeMean]), [chunk]);
     const correction = rowAffine(lowering, normalised, { rows: chunk, scale: rowMean(weighted), bias: rowMean(dy) });
     const sum = lowering.emit("Add", [lowering.emit("Mul", [dy, gain]), correction]);
@@ -65,7 +77,8 @@ export function lowerLayerNormGrad(
     return [addend === undefined ? scaled : lowering.emit("Add", [scaled, addend]), part];
   });
   lowering.reshape(stackedDx, [rows, width], { outputs: [lowering.target(dx)] });
-  lowering.emit("ReduceSum", [parts, lowering.constant("int64", [1], [0])], {
+  const total = lowering.reshape(parts, [rows / chunk, width]);
+  lowering.emit("ReduceSum", [total, lowering.constant("int64", [1], [0])], {
     attributes: { keepdims: 0 },
     outputs: [lowering.target(dGain)],
   });
@@ -90,3 +103,7 @@ function rowAffine(
 
 /** The variance given is exactly 1. */
 const NO_EPSILON = { attributes: { epsilon: { float: 0 } } };
+
+function unseen(): never {
+  throw new Error("a gradient was lowered before the op it belongs to");
+}

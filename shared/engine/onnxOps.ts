@@ -1,7 +1,7 @@
 /** @file Named ops as ONNX nodes: fused kernels where ONNX Runtime's CPU has them, the fewest passes over memory where it has not. */
 import { LAYER_NORM_EPSILON } from "../model/ops/layerNorm.ts";
 import { lowerAttention, lowerAttentionGrad } from "./onnxAttention.ts";
-import { lowerGeluGrad, lowerLayerNormGrad } from "./onnxElementwise.ts";
+import { lowerGelu, lowerGeluGrad, lowerLayerNormGrad } from "./onnxElementwise.ts";
 import type { Lowering, Rule } from "./onnxLowering.ts";
 
 export const namedRules: Readonly<Record<string, Rule>> = {
@@ -41,10 +41,7 @@ export const namedRules: Readonly<Record<string, Rule>> = {
 
   ManyhandsLayerNormGrad: lowerLayerNormGrad,
 
-  ManyhandsGelu: ({ inputs: [x = -1], outputs: [y = -1] }, lowering) => {
-    const name = lowering.name(x);
-    lowering.emit("Gelu", [name], { attributes: { approximate: "tanh" }, outputs: [lowering.target(y)] });
-  },
+  ManyhandsGelu: lowerGelu,
 
   ManyhandsGeluGrad: lowerGeluGrad,
 
