@@ -22,8 +22,14 @@ export const optimizerOptions: Omit<OptimizerOptions, "dir" | "until"> = {
   sync: false,
 };
 
-/** One round: three contributions in an order that depends on the version, then the step. */
+/** One round: contributions, then the step. */
 export async function runRound(optimizer: Optimizer): Promise<string> {
+  await contribute(optimizer);
+  return stepRound(optimizer);
+}
+
+/** Three contributions in an order that depends on the version. */
+export async function contribute(optimizer: Optimizer): Promise<void> {
   const version = optimizer.version() + 1;
   for (let k = 0; k < 3; k++) {
     const firstUnit = (k * 2 + version) % 3;
@@ -31,6 +37,10 @@ export async function runRound(optimizer: Optimizer): Promise<string> {
     const received = await optimizer.receive({ firstUnit, units: 1, payload });
     if (!received.ok) throw new Error(received.reason);
   }
+}
+
+export async function stepRound(optimizer: Optimizer): Promise<string> {
+  const version = optimizer.version() + 1;
   const step = await optimizer.step({ version, tokens: 700 + version, learningRate: 1e-3 / version });
   if (!step.applied) throw new Error("not applied");
   return step.hash;
