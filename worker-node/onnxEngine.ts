@@ -79,7 +79,7 @@ export async function createOnnxEngine({ spec, layout, threads, session = {} }: 
       const tokens = checkBatch(spec, batch);
       const compiled = await sessionFor("gradient", batch.batchSize);
       const loss = new Float32Array(1);
-      gradient.fill(0);
+      clearPadding(layout, gradient);
       await compiled.run(
         { ...loaded(), ...tokenTensors(batch), ...maskTensors(spec, batch) },
         { loss: new ort.Tensor("float32", loss, []), ...views(GRADIENT, gradient) },
@@ -107,6 +107,11 @@ export async function createOnnxEngine({ spec, layout, threads, session = {} }: 
       sessions.clear();
     },
   };
+}
+
+/** The session writes the tensors; what lies between them must be 0 too. */
+function clearPadding({ slots, length }: ParamLayout, gradient: Float32Array): void {
+  for (const [i, { offset, size }] of slots.entries()) gradient.fill(0, offset + size, slots[i + 1]?.offset ?? length);
 }
 
 function tokenTensors({ inputs, targets }: Batch): Record<string, ort.Tensor> {

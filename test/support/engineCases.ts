@@ -27,6 +27,12 @@ export const engineCases: readonly EngineCase[] = [
   engineCase("context 1", { ...base, layers: 1, context: 1 }, 4),
 ];
 
+/** Large enough that the compiled engine goes sample by sample through attention; too large for the f64 oracle. */
+export const largeCases: readonly EngineCase[] = [
+  engineCase("context 256, 5 samples", { ...base, layers: 1, heads: 2, width: 8, context: 256, bias: true }, 5),
+  engineCase("context 192 with dropout", { ...base, layers: 1, heads: 2, width: 8, context: 192, dropout: 0.2 }, 8),
+];
+
 export function engineCase(name: string, spec: ModelSpec, batchSize: number): EngineCase {
   const layout = layoutOf(gptTensors(spec));
   const params = initialParams(spec, layout, 5);
