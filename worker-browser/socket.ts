@@ -4,13 +4,21 @@ import type { Transport, TransportHandlers } from "../shared/wire/transport.ts";
 /** Unsent bytes: two contributions of a 100 M-parameter model. Beyond it the uplink is too slow for this run. */
 const MAX_BUFFERED_BYTES = 1024 * 1024 * 1024;
 
+/** A server that accepts a connection and never answers it would otherwise be waited for until the tab is closed. */
+const OPEN_TIMEOUT_MS = 10_000;
+
 export function connectSocket(url: string, handlers: TransportHandlers): Transport {
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
   let opened = false;
   let reason: string | null = null;
+  const openTimer = setTimeout(() => {
+    reason ??= `the coordinator did not answer within ${OPEN_TIMEOUT_MS / 1000} s`;
+    socket.close();
+  }, OPEN_TIMEOUT_MS);
   socket.addEventListener("open", () => {
     opened = true;
+    clearTimeout(openTimer);
     handlers.onOpen();
   });
   socket.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
@@ -19,6 +27,7 @@ export function connectSocket(url: string, handlers: TransportHandlers): Transpo
   });
   // Browsers say nothing of why; whether it ever opened is all there is to know.
   socket.addEventListener("close", ({ code, reason: theirs }) => {
+    clearTimeout(openTimer);
     const unknown = opened ? `the connection was lost (${code})` : "the coordinator does not answer";
     handlers.onClose(reason ?? (theirs === "" ? unknown : theirs));
   });
