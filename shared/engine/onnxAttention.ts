@@ -138,10 +138,15 @@ function blocksOf(lowering: Lowering, shape: Heads, qkv: string, mask: string | 
 
 /** [t, s] to add to the scores of the last t queries of s. */
 function causalBias(lowering: Lowering, queries: number, end: number): string {
-  const values = Array.from({ length: queries * end }, (_, i) =>
-    i % end > end - queries + Math.floor(i / end) ? CAUSAL_BIAS : 0,
+  return lowering.share(`causal ${queries}×${end}`, () =>
+    lowering.constant(
+      "float32",
+      [queries, end],
+      Array.from({ length: queries * end }, (_, i) =>
+        i % end > end - queries + Math.floor(i / end) ? CAUSAL_BIAS : 0,
+      ),
+    ),
   );
-  return lowering.constant("float32", [queries, end], values);
 }
 
 function sampleBySample({ batch, context, heads }: Heads): boolean {

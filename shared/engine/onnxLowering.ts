@@ -91,11 +91,12 @@ export class Lowering {
     return this.constant("float32", [], [value]);
   }
 
+  /** Equal short constants are one; long ones a rule shares itself. */
   constant(type: OnnxType, shape: readonly number[], values: readonly number[]): string {
-    const key = `${type}[${shape.join()}]${values.join()}`;
+    const name = `c${this.#constants.size}`;
+    const key = values.length > 16 ? name : `${type}[${shape.join()}]${values.join()}`;
     const known = this.#constants.get(key);
     if (known) return known.name;
-    const name = `c${this.#constants.size}`;
     this.#constants.set(key, { name, type, shape, values });
     return name;
   }

@@ -23,7 +23,7 @@ export const engineCases: readonly EngineCase[] = [
   engineCase("no bias, 2 layers, 3 heads, odd context", base, 3),
   engineCase("bias and dropout", { ...base, layers: 1, bias: true, dropout: 0.3 }, 2),
   engineCase("bias, one sample, width 20, one head", { ...base, heads: 1, width: 20, context: 5, bias: true }, 1),
-  engineCase("context 32, so that causal blocks differ", { ...base, layers: 1, heads: 2, width: 8, context: 32 }, 2),
+  engineCase("context 32, 2 heads of 4", { ...base, layers: 1, heads: 2, width: 8, context: 32 }, 2),
   engineCase("context 1", { ...base, layers: 1, context: 1 }, 4),
 ];
 
