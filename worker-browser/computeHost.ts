@@ -2,10 +2,10 @@
 import type { Backend } from "../shared/engine/engine.ts";
 import type { ComputeCommand, ComputeEvent } from "../shared/worker/commands.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
-import type { ComputeToSession, SessionToCompute, TfjsBackend } from "./messages.ts";
+import type { ComputeToSession, SessionToCompute } from "./messages.ts";
 
 export type ComputeHostConfig = {
-  readonly force: TfjsBackend | null;
+  readonly force: string | null;
   readonly onEvent: (event: ComputeEvent) => void;
   readonly onDevice: (device: string) => void;
   /** No backend works, or no compute thread lives long enough to be of use. */

@@ -8,9 +8,11 @@ import type { Engine } from "../shared/engine/engine.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
-import { backends } from "./engineOrder.ts";
 import type { EngineChoice, TfjsBackend } from "./messages.ts";
 import { selfCheck } from "./selfCheck.ts";
+
+/** Best first. */
+export const backends: readonly TfjsBackend[] = ["webgpu", "webgl", "wasm", "cpu"];
 
 export type StartedBackend = {
   /** In the browser's words: "nvidia ampere". */
@@ -23,7 +25,7 @@ export type StartedBackend = {
 
 export type ChosenEngine = StartedBackend & { readonly engine: Engine; readonly fallbacks: readonly Fallback[] };
 
-/** @throws Error with every reason when no backend works. */
+/** @throws Error with every reason when no backend works, or that there is none of the name asked for. */
 export async function chooseEngine({
   spec,
   layout,
@@ -31,7 +33,9 @@ export async function chooseEngine({
   avoid,
 }: { readonly spec: ModelSpec; readonly layout: ParamLayout } & EngineChoice): Promise<ChosenEngine> {
   const fallbacks: Fallback[] = [];
-  for (const backend of force === null ? backends : [force]) {
+  const candidates = force === null ? backends : backends.filter((backend) => backend === force);
+  if (candidates.length === 0) throw new Error(`there is no backend "${force}": must be one of ${backends.join(", ")}`);
+  for (const backend of candidates) {
     const avoided = avoid.find((fallback) => fallback.backend === backend);
     if (avoided !== undefined) {
       fallbacks.push(avoided);

@@ -10,8 +10,8 @@ import type { Fallback } from "../shared/wire/protocol.ts";
 export type TfjsBackend = Exclude<Backend, "onnx">;
 
 export type EngineChoice = {
-  /** Only this backend; null: the best that works. */
-  readonly force: TfjsBackend | null;
+  /** Only the backend of this name, as the page's address has it; null: the best that works. */
+  readonly force: string | null;
   /** Backends that broke while working, and how. */
   readonly avoid: readonly Fallback[];
 };
@@ -22,7 +22,7 @@ export type PageToSession =
       readonly config: SessionConfig;
       readonly identity: SessionState["identity"];
       readonly socketUrl: string;
-      readonly force: TfjsBackend | null;
+      readonly force: string | null;
     }
   /** Stops computing at once, gives leases back, says goodbye. */
   | { readonly type: "stop"; readonly reason: string };

@@ -4,7 +4,6 @@
  * `?token=…` for a run that asks for one.
  */
 import "./style.css";
-import { backends } from "../engineOrder.ts";
 import { watchOverview } from "./overview.ts";
 import { createView } from "./view.ts";
 import { createVolunteer } from "./volunteer.ts";
@@ -19,7 +18,7 @@ const volunteer = createVolunteer({
   settings: {
     name: (parameters.get("name") ?? "").slice(0, 64),
     token: parameters.get("token"),
-    force: backends.find((backend) => backend === parameters.get("backend")) ?? null,
+    force: parameters.get("backend"),
   },
   onChange: render,
 });

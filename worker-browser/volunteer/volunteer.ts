@@ -1,6 +1,6 @@
 /** @file One tab's part in the run: joins, stops, and knows what is going on. Shows nothing: words.ts and view.ts do. */
 import type { SessionState } from "../../shared/worker/session.ts";
-import type { PageToSession, SessionToPage, TfjsBackend } from "../messages.ts";
+import type { PageToSession, SessionToPage } from "../messages.ts";
 import { recallIdentity, rememberIdentity } from "./identity.ts";
 import { holdTabLock } from "./tabLock.ts";
 
@@ -8,7 +8,8 @@ export type VolunteerSettings = {
   /** Empty: anonymous. */
   readonly name: string;
   readonly token: string | null;
-  readonly force: TfjsBackend | null;
+  /** The only backend to use; null: the best that works. */
+  readonly force: string | null;
 };
 
 export type VolunteerState =

@@ -2,13 +2,15 @@
 import "@tensorflow/tfjs-backend-cpu";
 import { afterAll, beforeAll, describe, expect } from "vitest";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
-import { backends } from "../../../worker-browser/engineOrder.ts";
 import { browserTest, hasChromium } from "../../support/chromium.ts";
 import { engineCases, relativeL2 } from "../../support/engineCases.ts";
 import { type Harness, type OpenPage, serveHarness } from "./harness.ts";
 
 /** f32 sums in another order: engines here agree to a few 1e-7; the promise is 1e-4. */
 const TOLERANCE = 1e-4;
+
+/** As worker-browser/engine.ts names them; importing that file would load them here. */
+const backends = ["webgpu", "webgl", "wasm", "cpu"] as const;
 
 /** Bias, dropout, several layers and heads, ignored targets; few, because each compiles its own shaders on SwiftShader. */
 const CASES = [0, 1];

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test, vi } from "vitest";
 import type { ComputeCommand, ComputeEvent } from "../../../shared/worker/commands.ts";
 import { createComputeHost } from "../../../worker-browser/computeHost.ts";
-import type { ComputeToSession, SessionToCompute, TfjsBackend } from "../../../worker-browser/messages.ts";
+import type { ComputeToSession, SessionToCompute } from "../../../worker-browser/messages.ts";
 
 /** Stands for the browser's Worker: keeps what it is told, and says what the test makes it say. */
 class ScriptedWorker extends EventTarget {
@@ -42,7 +42,7 @@ beforeEach(() => {
   gaveUp = [];
 });
 
-function host(force: TfjsBackend | null = null) {
+function host(force: string | null = null) {
   return createComputeHost({
     force,
     onEvent: (event) => events.push(event),
