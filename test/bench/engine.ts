@@ -1,7 +1,8 @@
 /**
  * @file How much of the machine's own matrix-product speed the engines turn into training: forward+backward GFLOP/s (6·P·tokens/s)
  * over ONNX Runtime's MatMul of 1024³ in f32 on as many threads. Products and steps alternate, because a shared machine's
- * speed wanders; each step is divided by the products around it.
+ * speed wanders; each step is divided by the products around it, by the wall clock and by this process's CPU time (what a
+ * neighbour takes away from a step does not count there).
  *
  *     npm run bench -- engine [--threads 1] [--steps 15] [--only tiny|small] [--tfjs none|wasm|all]
  */
@@ -40,7 +41,9 @@ export async function run(args: string[]): Promise<void> {
   console.log(
     `${new Date().toISOString().slice(0, 10)}; ceiling: ONNX Runtime MatMul 1024×1024×1024 f32, alternating\n`,
   );
-  console.log("preset  batch    engine  ms/step   tokens/s  GFLOP/s  ceiling  ratio min/median/max  target");
+  console.log(
+    "preset  batch    engine  ms/step   tokens/s  GFLOP/s  ceiling  ratio min/median/max    by CPU time            target",
+  );
   for (const { preset, batchSize, target } of cases) {
     if (flags.only !== undefined && flags.only !== preset) continue;
     const spec: ModelSpec = { kind: "gpt", ...presets[preset], vocabulary: 65, dropout: 0 };
@@ -65,10 +68,8 @@ export async function run(args: string[]): Promise<void> {
         result.tokensPerSecond.toFixed(0).padStart(10),
         result.gflops.toFixed(2).padStart(8),
         result.ceiling.toFixed(1).padStart(8),
-        result.ratios
-          .map((ratio) => ratio.toFixed(3))
-          .join(" / ")
-          .padStart(22),
+        spread(result.ratios),
+        spread(result.cpuRatios),
         engine === "onnx" ? `≥ ${target}` : `onnx is ${(result.stepMs / onnxMs).toFixed(0)}× faster`,
       ];
       console.log(cells.join(" "));
@@ -76,7 +77,9 @@ export async function run(args: string[]): Promise<void> {
   }
 }
 
-type Product = { readonly flops: number; run: () => Promise<number> };
+type Time = { readonly wallMs: number; readonly cpuMs: number };
+
+type Product = { readonly flops: number; run: () => Promise<Time> };
 
 /** The yardstick: a plain product of two 1024×1024 matrices, results written where the caller says, like the engine's. */
 async function createProduct(threads: number): Promise<Product> {
@@ -127,16 +130,18 @@ async function measure({
   const stepMs: number[] = [];
   const ceilings: number[] = [];
   const ratios: number[] = [];
+  const cpuRatios: number[] = [];
   // As long as a step, so that both see the same weather.
   const around = Math.max(1, Math.round((flops / product.flops) * 0.6));
   let before = await mean(around, product.run);
   for (let i = 0; i < steps; i++) {
-    const ms = await step();
+    const time = await step();
     const after = await mean(around, product.run);
-    const ceiling = product.flops / ((before + after) / 2) / 1e6;
-    stepMs.push(ms);
-    ceilings.push(ceiling);
-    ratios.push(flops / ms / 1e6 / ceiling);
+    const ratio = (key: keyof Time) => (flops / time[key] / product.flops) * ((before[key] + after[key]) / 2);
+    stepMs.push(time.wallMs);
+    ceilings.push(product.flops / ((before.wallMs + after.wallMs) / 2) / 1e6);
+    ratios.push(ratio("wallMs"));
+    cpuRatios.push(ratio("cpuMs"));
     before = after;
   }
   await engine.dispose();
@@ -146,22 +151,33 @@ async function measure({
     tokensPerSecond: (tokens / ms) * 1000,
     gflops: flops / ms / 1e6,
     ceiling: median(ceilings),
-    ratios: [Math.min(...ratios), median(ratios), Math.max(...ratios)],
+    ratios,
+    cpuRatios,
   };
 }
 
-async function mean(count: number, run: () => Promise<number>): Promise<number> {
-  let total = 0;
-  for (let i = 0; i < count; i++) total += await run();
-  return total / count;
+function spread(ratios: readonly number[]): string {
+  const three = [Math.min(...ratios), median(ratios), Math.max(...ratios)];
+  return three
+    .map((ratio) => ratio.toFixed(3))
+    .join(" / ")
+    .padStart(22);
+}
+
+async function mean(count: number, run: () => Promise<Time>): Promise<Time> {
+  const times: Time[] = [];
+  for (let i = 0; i < count; i++) times.push(await run());
+  const average = (key: keyof Time) => times.reduce((sum, time) => sum + time[key], 0) / count;
+  return { wallMs: average("wallMs"), cpuMs: average("cpuMs") };
 }
 
 function median(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
-async function elapsed(work: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
+async function elapsed(work: () => Promise<unknown>): Promise<Time> {
+  const [start, used] = [performance.now(), process.cpuUsage()];
   await work();
-  return performance.now() - start;
+  const { user, system } = process.cpuUsage(used);
+  return { wallMs: performance.now() - start, cpuMs: (user + system) / 1000 };
 }

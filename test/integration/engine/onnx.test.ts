@@ -78,6 +78,17 @@ test("a GPT of GPT-2's shape at another size compiles and its loss is ln V when 
   await engine.dispose();
 });
 
+test("an engine that does not start is named with its reason, and the next one taken; asked for by name it throws", async () => {
+  const { spec, layout } = engineCases[0] as EngineCase;
+  const options = { spec, layout, threads: -1 };
+  const { engine, fallbacks } = await createNodeEngine({ ...options, preference: "auto" });
+  expect(engine.backend).toBe("wasm");
+  expect(fallbacks.map(({ backend }) => backend)).toEqual(["onnx"]);
+  expect(fallbacks[0]?.reason).toMatch(/intraOpNumThreads/i);
+  await expect(createNodeEngine({ ...options, preference: "onnx" })).rejects.toThrow(/intraOpNumThreads/i);
+  await engine.dispose();
+});
+
 /** Not at the start of its buffer, so that a lost offset shows. */
 function sharedView(length: number): Float32Array {
   return new Float32Array(new SharedArrayBuffer(4 * (length + 256)), 1024, length);
