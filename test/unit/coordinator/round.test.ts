@@ -1,0 +1,266 @@
+import { describe, expect, test } from "vitest";
+import type { Lease } from "../../../shared/wire/protocol.ts";
+import { initialRound, roundStep } from "../../../coordinator/round.ts";
+import type { ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState } from "../../../coordinator/round.ts";
+
+const config: RoundConfig = {
+  batch: 10,
+  unit: 4,
+  evaluationUnit: 8,
+  tokensPerSample: 5,
+  steps: 3,
+  evaluateEvery: 0,
+  evaluationSamples: 0,
+  finalEvaluationSamples: 0,
+  strict: true,
+  minLeaseMs: 1000,
+  probeEveryMs: 30_000,
+};
+
+/** The reducer with its state in hand: each call is one event, and returns what it led to. */
+function driver(overrides: Partial<RoundConfig> = {}) {
+  const used = { ...config, ...overrides };
+  let state: RoundState = initialRound({ version: 0, origin: 0, evaluated: -1 });
+  let id = 0;
+  /** Leases granted and not yet taken by `pull`: an open pull is answered by whatever event makes it possible. */
+  const granted: Lease[] = [];
+  const send = (event: RoundEvent, nowMs = 1): { effects: readonly RoundEffect[]; reason: string } => {
+    const step = roundStep(state, event, used, nowMs);
+    state = step.state;
+    for (const effect of step.effects) if (effect.type === "grant") granted.push(effect.lease);
+    return step;
+  };
+  send({ type: "started" });
+  const join = (worker: string, unitMs = 40, nowMs = 1): void => {
+    send({ type: "joined", worker }, nowMs);
+    send({ type: "ready", worker, unitMs }, nowMs);
+  };
+  const pull = (worker: string, nowMs = 1): Lease | null => {
+    if (granted.length === 0) send({ type: "pulled", worker }, nowMs);
+    return granted.shift() ?? null;
+  };
+  /** An honest result for one unit, with anything about it changed. */
+  const give = (worker: string, lease: number, firstUnit: number, change: Partial<ResultEvent> = {}, nowMs = 50) => {
+    const samples = Math.min(used.batch, (firstUnit + 1) * used.unit) - firstUnit * used.unit;
+    id += 1;
+    const base = {
+      type: "returned",
+      worker,
+      id,
+      kind: "train",
+      lease,
+      base: state.version,
+      firstUnit,
+      units: 1,
+    } as const;
+    return send({ ...base, tokens: samples * used.tokensPerSample, lossSum: 2, computeMs: 1, ...change }, nowMs);
+  };
+  const merged = (refusal: { code: "not-finite"; message: string } | null = null, nowMs = 50) =>
+    send({ type: "merged", id, refusal }, nowMs);
+  return { send, join, pull, give, merged, state: () => state };
+}
+
+const types = (effects: readonly RoundEffect[]): string[] => effects.map(({ type }) => type);
+const refusals = (effects: readonly RoundEffect[]): string[] =>
+  effects.flatMap((effect) => (effect.type === "refuse" ? [effect.code] : []));
+
+describe("a round", () => {
+  test("is an interval of samples cut into units; the last unit is shorter; its end opens the next interval", () => {
+    const { join, pull, give, merged, send, state } = driver();
+    join("a");
+    const first = pull("a");
+    expect(first).toMatchObject({ kind: "train", base: 0, origin: 0, samples: 10, firstUnit: 0, units: 2 });
+    const second = pull("a");
+    expect(second).toMatchObject({ firstUnit: 2, units: 1 });
+    for (const unit of [0, 1]) {
+      expect(types(give("a", first!.lease, unit).effects)).toContain("merge");
+      merged();
+    }
+    expect(types(give("a", second!.lease, 2).effects)).toContain("merge");
+    const { effects, reason } = merged();
+    expect(effects).toContainEqual({ type: "commit", version: 0, origin: 0, tokens: 50, lossSum: 6 });
+    expect(reason).toBe("committing version 1");
+    send({ type: "committed", applied: true });
+    expect(state()).toMatchObject({ version: 1, origin: 10, phase: "working" });
+    expect(pull("a")).toMatchObject({ base: 1, origin: 10 });
+  });
+
+  test("commits once everything is merged, not once everything has arrived", () => {
+    const { join, pull, give, merged } = driver({ batch: 8 });
+    join("a");
+    const lease = pull("a")!.lease;
+    give("a", lease, 0);
+    const [firstId, second] = [1, pull("a")];
+    expect(types(give("a", second!.lease, 1).effects)).not.toContain("commit");
+    expect(types(merged().effects)).not.toContain("commit");
+    expect(firstId).toBe(1);
+  });
+
+  test("[P13] weighs by what was leased: other token counts are refused and the units go back", () => {
+    const { join, pull, give, state } = driver();
+    join("a");
+    const lease = pull("a")!.lease;
+    expect(refusals(give("a", lease, 0, { tokens: 1_000_000 }).effects)).toEqual(["wrong-tokens"]);
+    expect([...(state().train?.status ?? [])]).toEqual([0, 0, 0]);
+    expect(state().workers.get("a")).toMatchObject({ refused: 1, strikes: 1 });
+  });
+
+  test("[P14] a contribution that the merge refuses frees its units and makes its worker pause", () => {
+    const { join, pull, give, merged, state } = driver();
+    join("a");
+    join("b");
+    const lease = pull("a")!.lease;
+    give("a", lease, 0);
+    const { effects } = merged({ code: "not-finite", message: "NaN" });
+    expect(refusals(effects)).toEqual(["not-finite"]);
+    expect(state().train?.status[0]).toBe(0);
+    expect(pull("a", 60)).toBeNull();
+    expect(pull("b", 60)).toMatchObject({ firstUnit: 0 });
+    // A second later it may try again; the second strike costs two.
+    expect(state().workers.get("a")?.suspendedUntilMs).toBe(1050);
+  });
+
+  test("[P10] the first valid result of a unit wins; a second one is refused and told so", () => {
+    const { join, pull, give, merged, send, state } = driver({ batch: 4 });
+    join("a");
+    const lease = pull("a")!.lease;
+    join("b", 1, 2000);
+    // The lease expires; b gets the unit; a delivers after all.
+    send({ type: "tick" }, 2001);
+    const other = pull("b", 2001)!.lease;
+    expect(state().counts.expired).toBe(1);
+    expect(types(give("a", lease, 0, {}, 2002).effects)).toContain("merge");
+    const late = give("b", other, 0, {}, 2003);
+    expect(refusals(late.effects)).toEqual(["already-done"]);
+    expect(types(late.effects)).toContain("discard");
+    expect(merged).toBeDefined();
+  });
+
+  test("[P11] a result for another version is refused, and told which is accepted", () => {
+    const { join, pull, give } = driver();
+    join("a");
+    const lease = pull("a")!.lease;
+    const { effects } = give("a", lease, 0, { base: 7 });
+    expect(effects).toContainEqual(
+      expect.objectContaining({ type: "refuse", code: "stale-version", accept: { version: 0 } }),
+    );
+  });
+
+  test.each([
+    ["a lease that is none", { lease: 999 }],
+    ["somebody else's lease", { worker: "b" }],
+    ["units beyond the lease", { firstUnit: 2 }],
+    ["two units at once, where the run is strict", { units: 2 }],
+  ])("%s is refused as unknown-lease", (_, change) => {
+    const { join, pull, give } = driver();
+    join("a");
+    join("b");
+    const lease = pull("a")!.lease;
+    expect(refusals(give("a", lease, 0, change).effects)).toEqual(["unknown-lease"]);
+  });
+
+  test("gives back what a worker had when it leaves, and forgets the worker", () => {
+    const { join, pull, send, state } = driver();
+    join("a");
+    pull("a");
+    send({ type: "left", worker: "a" });
+    expect([...(state().train?.status ?? [])]).toEqual([0, 0, 0]);
+    expect(state().workers.size).toBe(0);
+    expect(state().leases.size).toBe(0);
+  });
+
+  test("is skipped when the merged gradient is not finite, and the run ends after five in a row", () => {
+    const { join, pull, give, merged, send, state } = driver({ batch: 4 });
+    join("a");
+    for (let skip = 1; skip <= 5; skip++) {
+      const lease = pull("a", 100 * skip)!.lease;
+      give("a", lease, 0, {}, 100 * skip);
+      merged(null, 100 * skip);
+      const { effects } = send({ type: "committed", applied: false }, 100 * skip);
+      expect(state().version).toBe(0);
+      expect(types(effects).includes("fail")).toBe(skip === 5);
+    }
+    expect(state().phase).toBe("failed");
+  });
+});
+
+describe("who gets work", () => {
+  test("a worker that would end the round later than the others waits, told why, and is tried again after a while", () => {
+    const { join, pull, send, state } = driver({ batch: 40 });
+    join("fast", 10);
+    join("slow", 10_000);
+    // The first lease is the first chance.
+    expect(pull("slow", 40_000)).toMatchObject({ units: 1 });
+    send({ type: "left", worker: "slow" }, 40_001);
+    join("slow", 10_000, 40_002);
+    const lease = pull("slow", 40_003);
+    expect(lease).toMatchObject({ units: 1 });
+    send({ type: "released", worker: "slow", lease: lease!.lease }, 40_004);
+    expect(pull("slow", 40_005)).toBeNull();
+    expect(state().workers.get("slow")?.waitingReason).toMatch(/takes this device 10\.0 s/);
+    expect(pull("slow", 75_000)).toMatchObject({ units: 1 });
+  });
+
+  test("nobody gets work before it holds the published θ", () => {
+    const { send, state } = driver();
+    send({ type: "joined", worker: "a" });
+    expect(types(send({ type: "pulled", worker: "a" }).effects)).toEqual([]);
+    send({ type: "ready", worker: "a", unitMs: 1 });
+    send({ type: "unready", worker: "a" });
+    expect(types(send({ type: "pulled", worker: "a" }).effects)).toEqual([]);
+    expect(state().leases.size).toBe(0);
+  });
+
+  test("shares are in proportion to speed", () => {
+    const { join, pull } = driver({ batch: 400, strict: false });
+    join("one", 10);
+    join("three", 10 / 3);
+    expect(pull("three")?.units).toBe(75);
+    expect(pull("one")?.units).toBe(25);
+  });
+});
+
+test("an evaluation is done on the version it names, within its round, and again only when due", () => {
+  const evaluating = { batch: 4, evaluateEvery: 2, evaluationSamples: 20, finalEvaluationSamples: 7 };
+  const { join, pull, give, merged, send, state } = driver(evaluating);
+  join("a");
+  const seen: unknown[] = [];
+  for (let turn = 0; state().phase !== "finished"; turn++) {
+    expect(turn, "turns without an end").toBeLessThan(10);
+    for (let lease = pull("a"); lease !== null; lease = pull("a")) {
+      for (let unit = lease.firstUnit; unit < lease.firstUnit + lease.units; unit++) {
+        const samples = Math.min(lease.samples, (unit + 1) * 8) - unit * 8;
+        const change = lease.kind === "train" ? {} : ({ kind: "evaluate", tokens: samples * 5, lossSum: 3 } as const);
+        const { effects } = give("a", lease.lease, unit, change);
+        seen.push(...effects.filter(({ type }) => type === "evaluated"));
+        if (lease.kind === "train") merged();
+      }
+    }
+    if (state().phase === "committing") send({ type: "committed", applied: true });
+  }
+  expect(seen).toEqual([
+    { type: "evaluated", version: 0, lossSum: 9, tokens: 100, samples: 20 },
+    { type: "evaluated", version: 2, lossSum: 9, tokens: 100, samples: 20 },
+    { type: "evaluated", version: 3, lossSum: 3, tokens: 35, samples: 7 },
+  ]);
+});
+
+test("the reducer changes nothing in place: the state before an event stays as it was", () => {
+  const before = roundStep(
+    initialRound({ version: 0, origin: 0, evaluated: -1 }),
+    { type: "started" },
+    config,
+    1,
+  ).state;
+  const frozen = structuredClone({ ...before, train: before.train });
+  let state = before;
+  for (const event of [
+    { type: "joined", worker: "a" },
+    { type: "ready", worker: "a", unitMs: 5 },
+    { type: "pulled", worker: "a" },
+    { type: "left", worker: "a" },
+  ] as const) {
+    state = roundStep(state, event, config, 2).state;
+  }
+  expect(before).toEqual(frozen);
+});
