@@ -22,7 +22,7 @@ const OFFSET_STREAM = 0x0ff5e7;
 /**
  * A sample is the window of T+1 tokens at its offset: T inputs and, one further, T targets. Windows of an epoch lie at
  * s·T, s < S = ⌊(n−1)/T⌋, so every token but the first is a target once (and the last (n−1) mod T never).
- * Position g: epoch = g div S, s = π_{seed,epoch}(g mod S). Source: docs/numerics.md §8.
+ * Position g: epoch = g div S, s = π_{seed,epoch}(g mod S). Source: docs/numerics.md §5.
  *
  * @throws RangeError when the split is shorter than one window.
  */

@@ -17,7 +17,7 @@ const ROUNDS = 6;
 /**
  * π_{seed,epoch} on 0 … n−1: a balanced Feistel network over the smallest even number of bits that holds n values, with
  * mix32 as the round function and a key per round; a value that falls outside [0, n) is mapped again until it falls
- * inside ("cycle walking", fewer than four times on average). Bijective for every n. Source: docs/numerics.md §8; Black
+ * inside ("cycle walking", fewer than four times on average). Bijective for every n. Source: docs/numerics.md §5; Black
  * & Rogaway 2002, ciphers with arbitrary finite domains.
  *
  * @throws RangeError unless 1 ≤ n ≤ 2³².
