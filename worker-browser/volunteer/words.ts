@@ -25,7 +25,7 @@ export type View = {
     /** The coordinator's reason for what it is doing. */
     readonly reason: string;
   };
-  /** Null before this tab took part. */
+  /** Null when this tab never came to take part. */
   readonly mine: null | {
     readonly backend: string;
     readonly device: string;
@@ -51,6 +51,7 @@ type Status = Pick<View, "tone" | "headline" | "detail" | "button">;
 
 const JOIN = { label: "Lend a hand", stops: false } as const;
 const AGAIN = { label: "Join again", stops: false } as const;
+const RETRY = { label: "Try again", stops: false } as const;
 const STOP = { label: "Stop", stops: true } as const;
 
 function status(state: VolunteerState, overview: OverviewState, nowMs: number): Status {
@@ -65,10 +66,10 @@ function status(state: VolunteerState, overview: OverviewState, nowMs: number): 
         tone: "trouble",
         headline: "Another tab is already helping",
         detail: "This browser takes part in another tab. A second one would only share the same processor.",
-        button: { label: "Try again", stops: false },
+        button: RETRY,
       };
     case "over":
-      if (!state.ok) return { tone: "trouble", headline: "Not taking part", detail: sentence(state.reason), button: AGAIN }; // prettier-ignore
+      if (!state.ok) return { tone: "trouble", headline: "Not taking part", detail: sentence(state.reason), button: RETRY }; // prettier-ignore
       if (state.reason === "the run is finished") {
         return { tone: "done", headline: "The run is finished", detail: "Thank you for your part in it.", button: AGAIN };
       }
@@ -128,7 +129,7 @@ function run(state: VolunteerState, session: SessionState | null, overview: Over
         ? ""
         : `${words.format(known.parameters)} parameters, learning to predict the next token of a text.`,
     done: now === null || now.steps === 0 ? null : Math.min(1, now.version / now.steps),
-    steps: now === null ? UNKNOWN : `${count(now.version)} of ${count(now.steps)}`,
+    steps: now === null ? UNKNOWN : `${exact.format(now.version)} of ${exact.format(now.steps)}`,
     trainLoss: loss(now?.trainLoss ?? null),
     validationLoss: loss(now?.validationLoss ?? null),
     lossHint:
@@ -142,6 +143,7 @@ function run(state: VolunteerState, session: SessionState | null, overview: Over
 function mine(state: VolunteerState, session: SessionState | null): View["mine"] {
   if (state.name === "idle" || state.name === "elsewhere") return null;
   const engine = session?.engine ?? null;
+  if (state.name === "over" && engine === null) return null;
   const progress = session?.progress ?? null;
   const tokens = progress?.yourTokens ?? 0;
   const isWorking = state.name === "joined" && session?.phase.name === "working";

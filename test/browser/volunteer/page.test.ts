@@ -56,7 +56,7 @@ browserTest("a visitor sees what the run is before joining it, and loads no engi
   await reads(page, "run-name", "state-of-the-union");
   await reads(page, "steps", "812 of 2,000");
   expect(await page.locator("#mine").isVisible()).toBe(false);
-  expect(requested.filter((path) => path.endsWith(".js")).map((path) => path.replace(/-[^-]*\.js$/, ""))).toEqual([
+  expect(requested.filter((path) => path.endsWith(".js")).map((path) => path.replace(/-.{8}\.js$/, ""))).toEqual([
     "/assets/index",
   ]);
 });

@@ -81,11 +81,12 @@ group("the words of the page", () => {
 
   test("a refusal for good is told in the coordinator's words", () => {
     const view = describe({ name: "over", ok: false, reason: "bad-token: this run asks for a token", session: null }, overview, 0); // prettier-ignore
-    expect(view).toMatchObject({ tone: "trouble", detail: "Bad-token: this run asks for a token." });
+    expect(view).toMatchObject({ tone: "trouble", detail: "Bad-token: this run asks for a token.", mine: null });
   });
 
   test("after a stop the run goes on without this tab, and its figures come from the status page again", () => {
-    const session = { ...initialSession(null), progress };
+    const engine = { backend: "webgpu", fallbacks: [] } as const;
+    const session = { ...initialSession(null), progress, engine };
     const view = describe({ name: "over", ok: true, reason: "stopped by the volunteer", session }, overview, 0);
     expect(view.headline).toBe("Stopped");
     expect(view.run.steps).toBe("30 of 200");
