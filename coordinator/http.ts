@@ -9,6 +9,8 @@ import type { Status } from "./status.ts";
 export type HttpConfig = {
   /** Folder with the corpus: manifest, tokenizer, shards. */
   readonly corpusDir: string;
+  /** Names its content, so that what is fetched may be kept for ever, by any cache. */
+  readonly corpusId: string;
   /** Folder with the built pages. */
   readonly pagesDir: string;
   readonly publisher: Publisher;
@@ -16,17 +18,19 @@ export type HttpConfig = {
   readonly status: () => Status;
 };
 
-/** Where the corpus is served. */
+/** Where the corpus is served, below its id. */
 export const CORPUS_PATH = "/corpus/";
 
-export function createHttp({ corpusDir, pagesDir, publisher, registry, status }: HttpConfig): Hono {
+export function createHttp({ corpusDir, corpusId, pagesDir, publisher, registry, status }: HttpConfig): Hono {
   const app = new Hono();
   app.get("/healthz", (context) => context.text("ok\n", 200, { "Cache-Control": "no-store" }));
   app.get("/status", (context) => context.json(status(), 200, { "Cache-Control": "no-store" }));
   app.get("/metrics", async (context) =>
     context.body(await registry.metrics(), 200, { "Content-Type": registry.contentType, "Cache-Control": "no-store" }),
   );
-  app.get(`${CORPUS_PATH}:file`, (context) => serveFile(context, corpusDir, context.req.param("file"), IMMUTABLE));
+  app.get(`${CORPUS_PATH}${corpusId}/:file`, (context) =>
+    serveFile(context, corpusDir, context.req.param("file"), IMMUTABLE),
+  );
   app.get(`${SNAPSHOT_PATH}:file`, (context) => {
     const bytes = publisher.snapshot(context.req.param("file"));
     if (bytes === null) return context.notFound();

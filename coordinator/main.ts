@@ -132,7 +132,8 @@ function onInterrupt(): { promise: Promise<"interrupted">; stop: () => void } {
 
 /** A full disk is the operator's to mend; anything else is ours. */
 function asOperatorError(error: Error, runDir: string): Error {
-  const problem = fileProblem(error);
+  const sqliteIsFull = error.message === "database or disk is full";
+  const problem = sqliteIsFull ? "no space left on the disk" : fileProblem(error);
   if (problem === undefined) return error;
   return new OperatorError(`${runDir}: ${problem}; the run stopped at its last committed step, and the same command goes on from there`); // prettier-ignore
 }

@@ -11,6 +11,7 @@ export async function runProgram(main: () => Promise<void>): Promise<void> {
   } catch (error) {
     if (!(error instanceof OperatorError)) throw error;
     process.stderr.write(`error: ${error.message}\n`);
-    process.exitCode = 2;
+    // Not exitCode alone: a server or a thread that was started already would keep the process alive.
+    process.exit(2);
   }
 }

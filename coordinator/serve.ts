@@ -1,11 +1,12 @@
 /** @file Puts a run together: ledger, θ, sockets, HTTP, and the clock that drives them. */
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync } from "node:fs";
 import { createServer } from "node:http";
-import type { Server } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { encodedBytes } from "../shared/codec/codec.ts";
 import { writeParams } from "../shared/codec/paramsFile.ts";
@@ -97,6 +98,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const layout = layoutOf(gptTensors(model));
   const units = Math.ceil(spec.batch / spec.unit);
   const server = createServer();
+  const answerLater = notReady(server);
   // Before anything is written: a port in use is the likeliest mistake.
   await listen(server, options.host, options.port);
   mkdirSync(snapshotDir, { recursive: true });
@@ -132,6 +134,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   // Whoever stops before the first snapshot is due, resumes from this one.
   if (recovery.snapshot === null) await optimizer.snapshot();
 
+  const corpusId = createHash("sha256").update(JSON.stringify(corpus.manifest)).digest("hex").slice(0, 16);
   const description: RunDescription = {
     name: spec.name,
     model,
@@ -143,9 +146,10 @@ export async function serve(options: ServeOptions): Promise<Served> {
     steps: spec.steps,
     codec,
     strict: spec.strict,
-    manifestPath: CORPUS_PATH + MANIFEST_FILE,
+    manifestPath: `${CORPUS_PATH}${corpusId}/${MANIFEST_FILE}`,
   };
   const metrics = createMetrics();
+  answerLater.end();
   const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
   const sockets = openSockets(
     server,
@@ -231,6 +235,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   );
   const app = createHttp({
     corpusDir: corpus.dir,
+    corpusId,
     pagesDir: options.pagesDir,
     publisher,
     registry: metrics.registry,
@@ -255,6 +260,27 @@ export async function serve(options: ServeOptions): Promise<Served> {
       await optimizer.close();
       ledger.close();
       return { snapshot: paramsPath };
+    },
+  };
+}
+
+/**
+ * While θ is being recovered: everything is answered with 503, so that who comes early asks again instead of waiting for an
+ * answer that nobody will give.
+ */
+function notReady(server: Server): { end: () => void } {
+  const onRequest = (_: IncomingMessage, response: ServerResponse): void => {
+    response.writeHead(503, { "Retry-After": "1", Connection: "close" }).end("the coordinator is starting\n");
+  };
+  const onUpgrade = (_: IncomingMessage, socket: Duplex): void => {
+    socket.end("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\r\n");
+  };
+  server.on("request", onRequest);
+  server.on("upgrade", onUpgrade);
+  return {
+    end: () => {
+      server.off("request", onRequest);
+      server.off("upgrade", onUpgrade);
     },
   };
 }

@@ -146,7 +146,7 @@ function onMessage(
   switch (message.type) {
     case "welcome": {
       const identity = { worker: message.worker, secret: message.secret };
-      const next = { ...state, identity, run: message.run, heartbeatMs: message.heartbeatMs, attempts: 0 };
+      const next = { ...state, identity, run: message.run, heartbeatMs: message.heartbeatMs };
       const effects: SessionEffect[] = [{ type: "remember", identity }];
       // Back in a run whose θ is still held: say so, and receive only the updates in between.
       const sameRun = state.run !== null && JSON.stringify(state.run) === JSON.stringify(message.run);
@@ -183,7 +183,7 @@ function onMessage(
       return { state, effects: [{ type: "compute", command }] };
     }
     case "waiting":
-      return { state: { ...state, notice: message.reason }, effects: [] };
+      return { state: { ...state, notice: message.reason, attempts: 0 }, effects: [] };
     case "progress": {
       const { type: _, ...progress } = message;
       return { state: { ...state, progress }, effects: [] };
@@ -241,7 +241,8 @@ function onComputed(state: SessionState, event: ComputeEvent, nowMs: number): Se
         const reason = `${event.dropped} units dropped: a newer version arrived`;
         effects.push({ type: "send", message: { type: "release", lease: event.lease, reason } });
       }
-      const next = { ...state, leases };
+      // Only work that came to its end shows that connecting again is worth it at once.
+      const next = { ...state, leases, attempts: 0 };
       return leases.size === 0 ? pullIfWorking(next, effects, nowMs) : { state: next, effects };
     }
     case "diverged":
