@@ -1,0 +1,171 @@
+import { describe, expect, test } from "vitest";
+import { initialSession, sessionStep } from "../../../shared/worker/session.ts";
+import type { SessionConfig, SessionEffect, SessionEvent, SessionState } from "../../../shared/worker/session.ts";
+import type { CoordinatorMessage } from "../../../shared/wire/protocol.ts";
+
+const config: SessionConfig = { kind: "node", name: "test", token: null, url: "http://there", seed: 7 };
+const HASH = "0123456789abcdef";
+const nothing = new Uint8Array();
+
+const welcome: CoordinatorMessage = {
+  type: "welcome",
+  protocolVersion: 1,
+  worker: "w1",
+  secret: "s1",
+  run: {
+    name: "run",
+    model: { kind: "gpt", layers: 1, heads: 1, width: 4, context: 4, vocabulary: 4, bias: false, dropout: 0 },
+    seed: 1,
+    sampling: "shuffled",
+    batch: 8,
+    unit: 2,
+    evaluationUnit: 2,
+    steps: 10,
+    codec: "f32",
+    strict: true,
+    manifestPath: "/corpus/x/manifest.json",
+  },
+  snapshot: { path: "/snapshots/3-x.safetensors", version: 3, hash: HASH },
+  heartbeatMs: 1000,
+};
+
+/** The reducer with its state in hand. */
+function driver() {
+  let state: SessionState = initialSession(null);
+  const step = (event: SessionEvent, nowMs = 0): readonly SessionEffect[] => {
+    const result = sessionStep(state, event, config, nowMs);
+    state = result.state;
+    return result.effects;
+  };
+  const hear = (message: CoordinatorMessage, nowMs = 0) => step({ type: "message", message, payload: nothing }, nowMs);
+  const work = (): void => {
+    step({ type: "opened" });
+    hear(welcome);
+    step({ type: "computed", event: { type: "prepared", backend: "onnx", fallbacks: [] } });
+    step({ type: "computed", event: { type: "loaded", version: 3, hash: HASH, unitMs: 5 } });
+  };
+  const lease = (id: number, nowMs = 0) =>
+    hear({ type: "lease", lease: id, kind: "train", base: 3, origin: 24, samples: 8, firstUnit: 0, units: 2, deadlineMs: 1e4 }, nowMs); // prettier-ignore
+  return { step, hear, work, lease, state: () => state };
+}
+
+const sent = (effects: readonly SessionEffect[]) => effects.flatMap((effect) => (effect.type === "send" ? [effect.message.type] : [])); // prettier-ignore
+const commands = (effects: readonly SessionEffect[]) => effects.flatMap((effect) => (effect.type === "compute" ? [effect.command.type] : [])); // prettier-ignore
+
+describe("from hello to work", () => {
+  test("hello, prepare and load, ready and the first pull", () => {
+    const { step, hear, state } = driver();
+    expect(sent(step({ type: "opened" }))).toEqual(["hello"]);
+    expect(commands(hear(welcome))).toEqual(["prepare", "load"]);
+    step({ type: "computed", event: { type: "prepared", backend: "onnx", fallbacks: [] } });
+    const effects = step({ type: "computed", event: { type: "loaded", version: 3, hash: HASH, unitMs: 5 } });
+    expect(sent(effects)).toEqual(["ready", "pull"]);
+    expect(effects[0]).toMatchObject({ message: { backend: "onnx", version: 3, hash: HASH, unitMs: 5 } });
+    expect(state().phase.name).toBe("working");
+  });
+
+  test("pulls again when the last unit begins, once, and when a lease ends with nothing behind it", () => {
+    const { step, work, lease } = driver();
+    work();
+    lease(1);
+    expect(sent(step({ type: "computed", event: { type: "nearlyIdle" } }))).toEqual(["pull"]);
+    expect(sent(step({ type: "computed", event: { type: "nearlyIdle" } }))).toEqual([]);
+    lease(2);
+    expect(sent(step({ type: "computed", event: { type: "leaseDone", lease: 1, dropped: 0 } }))).toEqual([]);
+    expect(sent(step({ type: "computed", event: { type: "leaseDone", lease: 2, dropped: 0 } }))).toEqual(["pull"]);
+  });
+});
+
+describe("when the connection is lost", () => {
+  test("work of the old connection is forgotten and its results are not sent on the new one", () => {
+    const { step, work, lease, hear, state } = driver();
+    work();
+    lease(1);
+    expect(commands(step({ type: "closed", reason: "gone" }, 100))).toEqual(["forget"]);
+    expect(state().phase).toMatchObject({ name: "offline", reason: "gone" });
+    step({ type: "tick" }, 100_000);
+    step({ type: "opened" }, 100_000);
+    const back = hear(welcome, 100_000);
+    // θ is still held: no second download, only what was published meanwhile.
+    expect(commands(back)).toEqual([]);
+    expect(sent(back)).toEqual(["ready", "pull"]);
+    const result = { lease: 1, base: 3, hash: HASH, firstUnit: 0, units: 1, tokens: 8, lossSum: 1, computeMs: 1 };
+    expect(sent(step({ type: "computed", event: { type: "contribution", ...result, payload: nothing } }))).toEqual([]);
+  });
+
+  test("comes back as the same worker", () => {
+    const { step, work } = driver();
+    work();
+    step({ type: "closed", reason: "gone" });
+    step({ type: "tick" }, 100_000);
+    const [hello] = step({ type: "opened" }, 100_000);
+    expect(hello).toMatchObject({ message: { type: "hello", resume: { worker: "w1", secret: "s1" } } });
+  });
+
+  test("waits longer each time, up to 15 s, never all workers at once; finished work resets the wait", () => {
+    const { step, work, lease, state } = driver();
+    const waits: number[] = [];
+    for (let attempt = 0; attempt < 12; attempt++) {
+      step({ type: "closed", reason: "refused" }, 0);
+      const { phase } = state();
+      waits.push(phase.name === "offline" ? phase.retryAtMs : NaN);
+      step({ type: "tick" }, 1e6);
+    }
+    expect(waits[0]).toBeLessThanOrEqual(250);
+    expect(Math.max(...waits)).toBeGreaterThan(7500);
+    expect(Math.max(...waits)).toBeLessThanOrEqual(15_000);
+    expect(new Set(waits.slice(8)).size).toBe(4);
+    work();
+    expect(state().attempts).toBe(12);
+    lease(1);
+    step({ type: "computed", event: { type: "leaseDone", lease: 1, dropped: 0 } });
+    expect(state().attempts).toBe(0);
+  });
+
+  test("a coordinator that says nothing for three heartbeats is gone", () => {
+    const { step, work, state } = driver();
+    work();
+    expect(sent(step({ type: "tick" }, 1500))).toEqual(["heartbeat"]);
+    const effects = step({ type: "tick" }, 3100);
+    expect(effects.map(({ type }) => type)).toContain("disconnect");
+    expect(state().phase.name).toBe("offline");
+  });
+});
+
+describe("what ends a session", () => {
+  test.each(["bad-token", "protocol-version"] as const)("%s: trying again would be refused again", (code) => {
+    const { step, hear, state } = driver();
+    step({ type: "opened" });
+    hear({ type: "refused", code, message: "no", fatal: true });
+    expect(state().phase).toMatchObject({ name: "ended", ok: false });
+    expect(step({ type: "tick" }, 1e6)).toEqual([]);
+  });
+
+  test("stop gives the leases back and says goodbye", () => {
+    const { step, work, lease, state } = driver();
+    work();
+    lease(1);
+    const effects = step({ type: "stop", reason: "enough" });
+    expect(commands(effects)).toEqual(["forget"]);
+    expect(sent(effects)).toEqual(["leave"]);
+    expect(state().phase).toEqual({ name: "ended", reason: "enough", ok: true });
+  });
+
+  test("the end of the run", () => {
+    const { work, hear, state } = driver();
+    work();
+    hear({ type: "finished", version: 10 });
+    expect(state().phase).toMatchObject({ name: "ended", ok: true });
+  });
+});
+
+test("[P12] a θ that diverged is reported by a hash that cannot be right, and loaded again", () => {
+  const { step, work, hear, state } = driver();
+  work();
+  const effects = step({ type: "computed", event: { type: "diverged", version: 4, reason: "hash" } });
+  expect(effects).toMatchObject([{ type: "send", message: { type: "ready", version: 4, hash: "0000000000000000" } }]);
+  expect(state().phase.name).toBe("loading");
+  const snapshot = { path: "/snapshots/9-x.safetensors", version: 9, hash: HASH };
+  expect(commands(hear({ type: "snapshot", snapshot, reason: "resync" }))).toEqual(["forget", "load"]);
+  expect(sent(step({ type: "computed", event: { type: "loaded", version: 9, hash: HASH, unitMs: 5 } }))).toEqual(["ready", "pull"]); // prettier-ignore
+});
