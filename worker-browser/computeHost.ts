@@ -88,7 +88,7 @@ export function createComputeHost({ force, onEvent, onDevice, onGivingUp }: Comp
       if (command.type === "prepare") prepare = command;
       // The next thread starts with the next command, not at once: the session decides how soon it tries again.
       if (worker === null) {
-        if (command.type === "forget") return;
+        if (command.type === "forget" || command.type === "recycle") return;
         worker = start();
         if (prepare !== null && command.type !== "prepare") send(worker, prepare);
       }
@@ -104,5 +104,5 @@ export function createComputeHost({ force, onEvent, onDevice, onGivingUp }: Comp
 
 function send(worker: Worker, command: ComputeCommand): void {
   const message: SessionToCompute = { type: "command", command };
-  worker.postMessage(message);
+  worker.postMessage(message, command.type === "recycle" ? [command.buffer] : []);
 }

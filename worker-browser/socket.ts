@@ -32,14 +32,16 @@ export function connectSocket(url: string, handlers: TransportHandlers): Transpo
     handlers.onClose(reason ?? (theirs === "" ? unknown : theirs));
   });
   return {
-    send: (bytes) => {
+    send: (bytes, onSent) => {
       if (socket.readyState !== WebSocket.OPEN) return;
       if (socket.bufferedAmount > MAX_BUFFERED_BYTES) {
         reason = `the uplink is too slow: ${socket.bufferedAmount} bytes are unsent`;
         socket.close(1000);
         return;
       }
+      // Copies.
       socket.send(bytes);
+      onSent?.();
     },
     close: (why) => {
       reason ??= why;

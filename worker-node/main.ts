@@ -2,7 +2,7 @@
 import { Worker } from "node:worker_threads";
 import { randomInt } from "node:crypto";
 import { CommanderError } from "commander";
-import type { ComputeEvent } from "../shared/worker/commands.ts";
+import type { ComputeCommand, ComputeEvent } from "../shared/worker/commands.ts";
 import { runSession } from "../shared/worker/run.ts";
 import type { RunningSession } from "../shared/worker/run.ts";
 import type { SessionState } from "../shared/worker/session.ts";
@@ -13,6 +13,9 @@ import { connectSocket } from "./socket.ts";
 
 /** Updates of the largest model we name (GPT-2 XL in f32) and some; a coordinator that sends more is not ours. */
 const MAX_FRAME_BYTES = 8 * 2 ** 30;
+
+/** A message of this size was put together from several reads of the socket, in a buffer of its own; smaller ones share one. */
+const OWN_BUFFER_BYTES = 128 * 1024;
 
 try {
   run(parseWorkerArguments(process.argv.slice(2)));
@@ -48,7 +51,7 @@ function run(config: WorkerConfig): void {
     {
       connect: (handlers) => connectSocket(`${config.url.replace(/^http/, "ws")}/socket`, MAX_FRAME_BYTES, handlers),
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-      compute: (command) => compute.postMessage(command),
+      compute: (command) => compute.postMessage(command, memoryOf(command)),
       nowMs: () => performance.now(),
       every: (ms, callback) => {
         const timer = setInterval(callback, ms);
@@ -64,6 +67,14 @@ function run(config: WorkerConfig): void {
   process.once("SIGTERM", stop);
   // Started by a coordinator: its end is ours.
   process.once("disconnect", stop);
+}
+
+/** What moves to the compute thread instead of being copied. Small payloads share memory with others: those are copied. */
+function memoryOf(command: ComputeCommand): ArrayBuffer[] {
+  if (command.type === "recycle") return [command.buffer];
+  if (command.type !== "apply") return [];
+  const { buffer } = command.payload;
+  return buffer instanceof ArrayBuffer && buffer.byteLength >= OWN_BUFFER_BYTES ? [buffer] : [];
 }
 
 /** Prints what a person at this machine wants to know, once per change. */

@@ -12,18 +12,18 @@ export function connectSocket(url: string, maxPayloadBytes: number, handlers: Tr
     generateMask: (mask: Buffer) => mask.fill(0),
   });
   let reason = "connection closed";
-  socket.on("open", () => {
-    // A contribution leaves when it is ready, not when the next one fills a packet.
-    handlers.onOpen();
-  });
+  socket.on("open", handlers.onOpen);
   socket.on("message", (data: Buffer) => handlers.onFrame(data));
   socket.on("error", (error) => {
     reason = describe(error, url);
   });
   socket.on("close", () => handlers.onClose(reason));
   return {
-    send: (bytes) => {
-      if (socket.readyState === WebSocket.OPEN) socket.send(bytes);
+    send: (bytes, onSent) => {
+      if (socket.readyState !== WebSocket.OPEN) return;
+      socket.send(bytes, (error) => {
+        if (error === undefined || error === null) onSent?.();
+      });
     },
     close: (why) => {
       reason = why;

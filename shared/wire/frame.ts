@@ -20,6 +20,9 @@ export const FRAME_OVERHEAD_BYTES: number = MAX_HEADER_BYTES + 16;
 
 const PAYLOAD_ALIGNMENT = 8;
 
+/** A header of a contribution has about 200 bytes. */
+const PAYLOAD_HEADROOM = 512;
+
 // useRecords would make the meaning of one frame depend on the frames before it.
 const packr = new Packr({ useRecords: false });
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true });
@@ -33,6 +36,29 @@ export function encodeFrame(message: object, payload?: Uint8Array): Uint8Array<A
   new DataView(bytes.buffer).setUint32(0, header.length, true);
   bytes.set(header, 4);
   if (payload !== undefined) bytes.set(payload, payloadStart);
+  return bytes;
+}
+
+/**
+ * A payload with room before it for {@link encodeFrameInPlace}: megabytes of gradients are then never copied into a frame, and
+ * their memory can be used again.
+ */
+export function allocatePayload(bytes: number, buffer?: ArrayBuffer): Uint8Array<ArrayBuffer> {
+  const size = PAYLOAD_HEADROOM + bytes;
+  return new Uint8Array(buffer?.byteLength === size ? buffer : new ArrayBuffer(size), PAYLOAD_HEADROOM);
+}
+
+/** As {@link encodeFrame}, around a payload of {@link allocatePayload}: writes the header before it and returns a view. */
+export function encodeFrameInPlace(message: object, payload: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  const header = packr.pack(message);
+  const start = PAYLOAD_HEADROOM - alignUp(4 + header.length);
+  if (payload.byteOffset !== PAYLOAD_HEADROOM || start < 0) {
+    throw new RangeError(`a header of ${header.length} bytes before a payload at ${payload.byteOffset}`);
+  }
+  const bytes = new Uint8Array(payload.buffer, start);
+  new DataView(payload.buffer).setUint32(start, header.length, true);
+  bytes.set(header, 4);
+  bytes.fill(0, 4 + header.length, PAYLOAD_HEADROOM - start);
   return bytes;
 }
 

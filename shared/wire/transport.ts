@@ -9,8 +9,11 @@ export type TransportHandlers = {
 };
 
 export type Transport = {
-  /** Queues one frame. Does nothing after the close. */
-  send(bytes: Uint8Array<ArrayBuffer>): void;
+  /**
+   * Queues one frame. Does nothing after the close. `onSent` is called when the bytes are not needed any more: they may be
+   * overwritten then, and not before.
+   */
+  send(bytes: Uint8Array<ArrayBuffer>, onSent?: () => void): void;
   /** Sends what is queued, then closes. `onClose` still follows. */
   close(reason: string): void;
 };

@@ -12,6 +12,8 @@ export type ComputeCommand =
   | { readonly type: "load"; readonly snapshot: SnapshotReference }
   | { readonly type: "apply"; readonly version: Version; readonly hash: string; readonly payload: Uint8Array }
   | { readonly type: "work"; readonly lease: Lease }
+  /** The memory of a payload that is sent, to be used for the next one. */
+  | { readonly type: "recycle"; readonly buffer: ArrayBuffer }
   /** Forget all queued work: the connection that leased it is gone. */
   | { readonly type: "forget" };
 
@@ -34,7 +36,8 @@ export type ComputeEvent =
   | { readonly type: "applied"; readonly version: Version; readonly hash: string }
   /** The last unit of all queued work begins now: time to pull, so that the next lease is here when it ends. */
   | { readonly type: "nearlyIdle" }
-  | ({ readonly type: "contribution"; readonly payload: Uint8Array } & WorkResult)
+  /** The payload is one of `allocatePayload`. */
+  | ({ readonly type: "contribution"; readonly payload: Uint8Array<ArrayBuffer> } & WorkResult)
   | ({ readonly type: "evaluation" } & WorkResult)
   /** A lease is over: all its units are reported, or the rest was dropped. */
   | { readonly type: "leaseDone"; readonly lease: LeaseId; readonly dropped: number }

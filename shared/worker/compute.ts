@@ -9,6 +9,7 @@ import { gptTensors } from "../model/gpt.ts";
 import { hashParams } from "../numerics/hash.ts";
 import { layoutOf } from "../numerics/layout.ts";
 import type { ParamLayout } from "../numerics/layout.ts";
+import { allocatePayload } from "../wire/frame.ts";
 import type { Fallback, Lease, RunDescription, SnapshotReference, Version } from "../wire/protocol.ts";
 import type { ComputeCommand, ComputeEvent } from "./commands.ts";
 import { createTask } from "./task.ts";
@@ -27,6 +28,9 @@ export type ComputePorts = {
   readonly yieldToEvents: () => Promise<void>;
 };
 
+/** One being sent, one being filled, and some that wait for a slow network. */
+const MAX_SPARE_BUFFERS = 4;
+
 /** What exists once a run is prepared. */
 type Prepared = {
   readonly run: RunDescription;
@@ -44,6 +48,8 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   let prepared: Prepared | null = null;
   let held: { version: Version; hash: string } | null = null;
   let unitMs: number | null = null;
+  /** Of payloads that were sent: a fresh allocation for each would keep the garbage collector busy. */
+  const spare: ArrayBuffer[] = [];
   /** The newest version that was announced, applied or not: leases on older ones are not worth starting. */
   let announced = -1;
 
@@ -75,6 +81,9 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
         return applyUpdate(command.version, command.hash, command.payload);
       case "work":
         return work(command.lease);
+      case "recycle":
+        if (spare.length < MAX_SPARE_BUFFERS) spare.push(command.buffer);
+        return;
       case "forget":
         announced = held?.version ?? -1;
         return;
@@ -193,7 +202,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   ): void {
     const { codec } = need(prepared).run;
     if (announced > base) return;
-    const payload = new Uint8Array(encodedBytes(codec, gradient.length));
+    const payload = allocatePayload(encodedBytes(codec, gradient.length), spare.pop());
     encode(codec, gradient, payload);
     ports.emit({ type: "contribution", lease, base, hash, ...result, payload }, [payload.buffer]);
   }

@@ -1,6 +1,7 @@
 /** @file Carries out what the session decides: the only place where a worker's socket, clock and compute thread meet. */
-import { decodeFrame, encodeFrame } from "../wire/frame.ts";
+import { decodeFrame, encodeFrame, encodeFrameInPlace } from "../wire/frame.ts";
 import { ProtocolError } from "../wire/protocol.ts";
+import type { WorkerMessage } from "../wire/protocol.ts";
 import type { Transport, TransportHandlers } from "../wire/transport.ts";
 import { validateCoordinatorMessage } from "../wire/validate.ts";
 import type { ComputeCommand, ComputeEvent } from "./commands.ts";
@@ -53,7 +54,7 @@ export function runSession(
           transport?.close(effect.reason);
           break;
         case "send":
-          transport?.send(encodeFrame(effect.message, effect.payload));
+          send(effect.message, effect.payload);
           break;
         case "compute":
           ports.compute(effect.command);
@@ -67,6 +68,14 @@ export function runSession(
     }
     if (state.phase.name === "ended") stopTicking();
     if (changed) ports.onChange(state);
+  }
+
+  function send(message: WorkerMessage, payload: Uint8Array<ArrayBuffer> | undefined): void {
+    if (payload === undefined) transport?.send(encodeFrame(message));
+    else {
+      const recycle = (): void => ports.compute({ type: "recycle", buffer: payload.buffer });
+      transport?.send(encodeFrameInPlace(message, payload), recycle);
+    }
   }
 
   function connect(): void {

@@ -62,7 +62,7 @@ export type SessionEvent =
 export type SessionEffect =
   | { readonly type: "connect" }
   | { readonly type: "disconnect"; readonly reason: string }
-  | { readonly type: "send"; readonly message: WorkerMessage; readonly payload?: Uint8Array }
+  | { readonly type: "send"; readonly message: WorkerMessage; readonly payload?: Uint8Array<ArrayBuffer> }
   | { readonly type: "compute"; readonly command: ComputeCommand }
   | { readonly type: "remember"; readonly identity: { readonly worker: WorkerId; readonly secret: string } };
 
@@ -322,7 +322,12 @@ function forgetLeases(state: SessionState): SessionState {
   return { ...state, leases: new Set(), pullOpen: false };
 }
 
-function send(state: SessionState, message: WorkerMessage, nowMs: number, payload?: Uint8Array): SessionStep {
+function send(
+  state: SessionState,
+  message: WorkerMessage,
+  nowMs: number,
+  payload?: Uint8Array<ArrayBuffer>,
+): SessionStep {
   const effect: SessionEffect = payload === undefined ? { type: "send", message } : { type: "send", message, payload };
   return { state: { ...state, lastSentMs: nowMs }, effects: [effect] };
 }

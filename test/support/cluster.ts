@@ -10,7 +10,7 @@ import type { RoundConfig } from "../../coordinator/round.ts";
 import { createRun } from "../../coordinator/run.ts";
 import type { Run } from "../../coordinator/run.ts";
 import { mix32, randomUniform, streamKey } from "../../shared/numerics/rng.ts";
-import { decodeFrame, encodeFrame } from "../../shared/wire/frame.ts";
+import { allocatePayload, decodeFrame, encodeFrame } from "../../shared/wire/frame.ts";
 import type { CoordinatorMessage, Lease, RunDescription, WorkerId } from "../../shared/wire/protocol.ts";
 import type { Transport, TransportHandlers } from "../../shared/wire/transport.ts";
 import { validateWorkerMessage } from "../../shared/wire/validate.ts";
@@ -338,6 +338,8 @@ function simCompute(
             emit({ type: "applied", ...held });
           });
           return;
+        case "recycle":
+          return;
         case "forget":
           generation += 1;
           busyUntil = clock.nowMs();
@@ -374,8 +376,8 @@ function simCompute(
         folded.push(unitValue(hash, lease.origin + firstUnit * config.unit));
         const whole = !config.strict && index === lease.units - 1;
         if (config.strict || whole) {
-          const payload = new Uint8Array(PAYLOAD_BYTES);
-          new Float64Array(payload.buffer)[0] = bad ? NaN : folded.reduce((a, b) => a + b, 0);
+          const payload = allocatePayload(PAYLOAD_BYTES);
+          new Float64Array(payload.buffer, payload.byteOffset)[0] = bad ? NaN : folded.reduce((a, b) => a + b, 0);
           const first = config.strict ? firstUnit : lease.firstUnit;
           const units = config.strict ? 1 : lease.units;
           emit({ type: "contribution", ...base, firstUnit: first, units, tokens: tokensOf(first, units), payload });
