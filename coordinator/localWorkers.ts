@@ -47,7 +47,10 @@ export function startLocalWorkers({
     // The token in the environment: a command line can be read by every user of the machine.
     const env = token === null ? process.env : { ...process.env, MANYHANDS_TOKEN: token };
     // The channel ("ipc") ends with this process, however it ends, and the worker with the channel.
-    const child = spawn(process.execPath, [main, ...flags], { env, stdio: ["ignore", "ignore", "pipe", "ipc"] });
+    const child = spawn(process.execPath, [...process.execArgv, main, ...flags], {
+      env,
+      stdio: ["ignore", "ignore", "pipe", "ipc"],
+    });
     const startedMs = performance.now();
     children.set(index, child);
     if (child.stderr !== null) {

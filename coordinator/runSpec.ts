@@ -79,9 +79,9 @@ export type ProcessSettings = {
 export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
   const pick = <Path extends SettingPath>(path: Path, fallback: SettingValues[Path]): SettingValues[Path] =>
     givenValue(given, path) ?? givenValue(stored, path) ?? fallback;
-  const steps = pick("steps", 1000);
-  const batch = pick("batch", 48);
-  const learningRate = pick("optimizer.learningRate", 1e-3);
+  const steps = pick("steps", 450);
+  const batch = pick("batch", 96);
+  const learningRate = pick("optimizer.learningRate", 2e-3);
   return {
     name: pick("name", defaultName(given)),
     data: draftData(given, stored),
@@ -90,7 +90,7 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
     sampling: pick("sampling", "shuffled"),
     steps,
     batch,
-    unit: pick("unit", [6, 5, 4, 3, 2].find((unit) => batch % unit === 0 && batch / unit >= 4) ?? 1),
+    unit: pick("unit", [12, 8, 6, 5, 4, 3, 2].find((unit) => batch % unit === 0 && batch / unit >= 4) ?? 1),
     codec: pick("codec", "f32"),
     strict: pick("strict", isLoopback(givenValue(given, "host") ?? DEFAULT_HOST)),
     optimizer: {

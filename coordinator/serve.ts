@@ -274,20 +274,22 @@ export async function serve(options: ServeOptions): Promise<Served> {
  * answer that nobody will give.
  */
 function notReady(server: Server): { end: () => void } {
-  const onRequest = (_: IncomingMessage, response: ServerResponse): void => {
-    response.writeHead(503, { "Retry-After": "1", Connection: "close" }).end("the coordinator is starting\n");
-  };
-  const onUpgrade = (_: IncomingMessage, socket: Duplex): void => {
-    socket.end("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\r\n");
-  };
-  server.on("request", onRequest);
-  server.on("upgrade", onUpgrade);
+  server.on("request", refuseRequest);
+  server.on("upgrade", refuseUpgrade);
   return {
     end: () => {
-      server.off("request", onRequest);
-      server.off("upgrade", onUpgrade);
+      server.off("request", refuseRequest);
+      server.off("upgrade", refuseUpgrade);
     },
   };
+}
+
+function refuseRequest(_: IncomingMessage, response: ServerResponse): void {
+  response.writeHead(503, { "Retry-After": "1", Connection: "close" }).end("the coordinator is starting\n");
+}
+
+function refuseUpgrade(_: IncomingMessage, socket: Duplex): void {
+  socket.end("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\r\n");
 }
 
 /**

@@ -153,17 +153,17 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     ...choice(["shuffled", "random"]),
     form: "text",
   },
-  steps: { group: "Training", flag: "--steps <n>", about: "updates of the run (default: 1000)", ...whole(1, 1e9) },
+  steps: { group: "Training", flag: "--steps <n>", about: "updates of the run (default: 450)", ...whole(1, 1e9) },
   batch: {
     group: "Training",
     flag: "--batch <n>",
-    about: "samples of an update (default: 48)",
+    about: "samples of an update (default: 96)",
     ...whole(1, 1_000_000),
   },
   unit: {
     group: "Training",
     flag: "--unit <n>",
-    about: "samples of the smallest piece of work, a divisor of the batch (default: up to 6, and at least 4 units)",
+    about: "samples of the smallest piece of work, a divisor of the batch (default: up to 12, and at least 4 units)",
     ...whole(1, 65_536),
   },
   codec: {
@@ -182,7 +182,7 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
   "optimizer.learningRate": {
     group: "Optimizer",
     flag: "--learning-rate <x>",
-    about: "peak of the schedule (default: 1e-3)",
+    about: "peak of the schedule (default: 2e-3)",
     ...positive,
   },
   "optimizer.minLearningRate": {

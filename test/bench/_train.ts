@@ -5,7 +5,9 @@ import { resolve } from "node:path";
 /** @throws Error with what it printed when it does not end well. */
 export function trainToTheEnd(flags: readonly string[]): Promise<void> {
   const main = resolve(import.meta.dirname, "../../coordinator/main.ts");
-  const child = spawn(process.execPath, [main, ...flags], { stdio: ["ignore", "ignore", "pipe"] });
+  const child = spawn(process.execPath, ["--external-memory-accounted-in-global-limit", main, ...flags], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
   let problem = "";
   child.stderr.on("data", (data: Buffer) => (problem += data.toString()));
   return new Promise((done, fail) => {

@@ -3,7 +3,7 @@
  * coordinator's overhead: the part of a round that the worker's engine does not compute. Counts alternate, because a shared
  * machine's speed wanders.
  *
- *     npm run bench -- scaling [--max-workers N] [--steps 60] [--repeat 3] [--batch 48] [--unit 6] [--codec f32] [--preset tiny]
+ *     npm run bench -- scaling [--max-workers N] [--steps 40] [--repeat 3] [--batch 96] [--unit 12] [--codec f32] [--preset tiny]
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
@@ -23,10 +23,10 @@ export async function run(args: readonly string[]): Promise<void> {
     args: [...args],
     options: {
       "max-workers": { type: "string", default: String(availableParallelism()) },
-      steps: { type: "string", default: "60" },
+      steps: { type: "string", default: "40" },
       repeat: { type: "string", default: "3" },
-      batch: { type: "string", default: "48" },
-      unit: { type: "string", default: "6" },
+      batch: { type: "string", default: "96" },
+      unit: { type: "string", default: "12" },
       codec: { type: "string", default: "f32" },
       preset: { type: "string", default: "tiny" },
       "no-strict": { type: "boolean", default: false },

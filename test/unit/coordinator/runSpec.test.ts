@@ -16,25 +16,25 @@ test("a flag counts more than run.yaml, run.yaml more than the stored run, that 
   expect(draft).toMatchObject({ steps: 30, batch: 8, optimizer: { learningRate: 0.7, weightDecay: 0.3, beta2: 0.99 } });
 });
 
-test("the defaults are nanoGPT's CPU recipe at batch 48", () => {
+test("the defaults are nanoGPT's CPU model and optimizer at a batch of 96", () => {
   const draft = draftSpec(new Map());
   expect(draft).toMatchObject({
     name: "sotu-tiny",
     data: { text: null, folder: null, tokenizer: "bpe:1024" },
     model: { kind: "gpt", layers: 4, heads: 4, width: 128, context: 64, bias: false, dropout: 0 },
-    steps: 1000,
-    batch: 48,
-    unit: 6,
+    steps: 450,
+    batch: 96,
+    unit: 12,
     codec: "f32",
     strict: true,
-    optimizer: { learningRate: 1e-3, minLearningRate: 1e-4, warmup: 100, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, clipNorm: 1 }, // prettier-ignore
+    optimizer: { learningRate: 2e-3, minLearningRate: 2e-4, warmup: 45, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, clipNorm: 1 }, // prettier-ignore
   });
-  expect(scheduleOf(draft)).toEqual({ kind: "cosine", learningRate: 1e-3, minLearningRate: 1e-4, warmupSteps: 100, totalSteps: 1000 }); // prettier-ignore
+  expect(scheduleOf(draft)).toEqual({ kind: "cosine", learningRate: 2e-3, minLearningRate: 2e-4, warmupSteps: 45, totalSteps: 450 }); // prettier-ignore
 });
 
 test("defaults follow what was chosen: unit the batch, warm-up the steps, strict the host, name the data and model", () => {
   expect([1, 6, 8, 12, 20, 48].map((batch) => draftSpec(flags("--batch", String(batch))).unit)).toEqual([
-    1, 1, 2, 3, 5, 6,
+    1, 1, 2, 3, 5, 12,
   ]);
   expect(draftSpec(flags("--steps", "50")).optimizer.warmup).toBe(5);
   expect(draftSpec(flags("--host", "0.0.0.0")).strict).toBe(false);
@@ -56,9 +56,9 @@ test("settings that contradict each other are refused, and the one that was give
     [flags("--heads", "3"), "--heads 3: must divide the width, 128"],
     [flags("--width", "130"), "--width 130: must be a multiple of the heads, 4"],
     [yaml("steps: 1\nmodel: { heads: 5 }"), "/w/run.yaml line 2: model.heads 5: must divide the width, 128"],
-    [flags("--unit", "5"), "--unit 5: must divide the batch, 48"],
+    [flags("--unit", "5"), "--unit 5: must divide the batch, 96"],
     [flags("--batch", "10", "--unit", "4"), "--unit 4: must divide the batch, 10"],
-    [flags("--min-learning-rate", "0.1"), "--min-learning-rate 0.1: must be at most the learning rate, 0.001"],
+    [flags("--min-learning-rate", "0.1"), "--min-learning-rate 0.1: must be at most the learning rate, 0.002"],
     [flags("--data", "d", "--tokenizer", "char"), "--tokenizer: not together with the folder d; must be left out"],
     [yaml("data: { folder: d, text: t }"), "line 1: data.text: not together with the folder /w/d"],
   ];
@@ -82,7 +82,7 @@ test("the same command resumes without changes; a run may grow and be steered", 
   expect(resume(flags("--steps", "200", "--learning-rate", "0.01", "--codec", "i8"))).toEqual([
     "steps 100 → 200",
     "codec f32 → i8",
-    "optimizer.learningRate 0.001 → 0.01",
+    "optimizer.learningRate 0.002 → 0.01",
   ]);
 });
 
@@ -92,7 +92,7 @@ test("what a run cannot change is refused in a line that names it, both values a
     changesOnResume(draftSpec(flags(...argv), stored), draftSpec(stored), flags(...argv));
   expect(() => resume("--preset", "small")).toThrow('--preset: model.layers would be 6, the run "r" has 4; must stay, or give another --run NAME'); // prettier-ignore
   expect(() => resume("--layers", "5")).toThrow("--layers: model.layers would be 5");
-  expect(() => resume("--batch", "24")).toThrow('--batch: batch would be 24, the run "r" has 48');
+  expect(() => resume("--batch", "24")).toThrow('--batch: batch would be 24, the run "r" has 96');
   expect(() => resume("--seed", "1")).toThrow("--seed: seed would be 1");
   expect(() => resume("--sampling", "random")).toThrow("--sampling: sampling would be random");
   expect(() => resume("--dropout", "0.1")).toThrow("--dropout: model.dropout would be 0.1");
@@ -103,6 +103,6 @@ test("wsd decays over its last steps", () => {
   const schedule = scheduleOf(
     draftSpec(flags("--schedule", "wsd", "--steps", "100", "--decay", "10", "--warmup", "0")),
   );
-  expect(learningRateAt(schedule, 89)).toBe(1e-3);
-  expect(learningRateAt(schedule, 95)).toBeLessThan(1e-3);
+  expect(learningRateAt(schedule, 89)).toBe(2e-3);
+  expect(learningRateAt(schedule, 95)).toBeLessThan(2e-3);
 });
