@@ -34,7 +34,6 @@ function runProgramFile(
   file: string,
   flags: readonly string[],
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  // prettier-ignore
   const child = spawn(process.execPath, [join(root, file), ...flags], { stdio: ["ignore", "pipe", "pipe"] });
   const text = { stdout: "", stderr: "" };
   child.stdout.on("data", (data: Buffer) => (text.stdout += data.toString()));

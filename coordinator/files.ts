@@ -53,7 +53,6 @@ export function parseRange(
   header: string | undefined,
   size: number,
 ): { start: number; end: number } | "unsatisfiable" | null {
-  // prettier-ignore
   const match = /^bytes=(\d{0,15})-(\d{0,15})$/.exec(header ?? "");
   if (match === null || (match[1] === "" && match[2] === "")) return null;
   const [first, last] = [match[1] ?? "", match[2] ?? ""];

@@ -9,6 +9,10 @@ export type LeaseQuestion = {
   readonly unitMs: number;
   /** Σ 1/unitMs over the other workers that are ready, units per ms. */
   readonly othersRate: number;
+  /** The least time that any of them needs for a unit; Infinity when there are none. */
+  readonly othersUnitMs: number;
+  /** Whether anybody has a lease on this pool: where nobody works, nobody is waited for. */
+  readonly underWay: boolean;
   /** Whether a worker folds a lease into one contribution (then few large leases, else many small ones). */
   readonly folds: boolean;
 };
@@ -29,10 +33,12 @@ const JITTER_MS = 20;
  * shrink towards the end of the round and a late surprise costs one unit. Where leases are folded each one costs a
  * full-size message, so the share is taken at once.
  */
-export function leaseUnits({ free, total, unitMs, othersRate, folds }: LeaseQuestion): LeaseAnswer {
+export function leaseUnits(question: LeaseQuestion): LeaseAnswer {
+  const { free, total, unitMs, othersRate, othersUnitMs, underWay, folds } = question;
   if (free <= 0) return { units: 0, reason: "every unit of this round is handed out" };
-  if (othersRate > 0) {
-    const othersMs = free / othersRate;
+  if (othersRate > 0 && underWay) {
+    // A unit is one worker's: however many there are, the rest takes as long as the fastest needs for one.
+    const othersMs = Math.max(free / othersRate, othersUnitMs);
     if (unitMs > PATIENCE * othersMs + JITTER_MS) {
       const reason =
         `the smallest piece of work takes this device ${describe(unitMs)}, ` +

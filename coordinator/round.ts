@@ -182,7 +182,6 @@ export function initialRound({
   origin: number;
   evaluated: number;
 }): RoundState {
-  // prettier-ignore
   return {
     phase: "working",
     version,
@@ -402,7 +401,6 @@ function onMerged(
   nowMs: number,
   effects: RoundEffect[],
 ): void {
-  // prettier-ignore
   const result = draft.merging.get(event.id);
   if (result === undefined || draft.train === null) return;
   draft.merging.delete(event.id);
@@ -468,7 +466,6 @@ function grantOne(
   nowMs: number,
   effects: RoundEffect[],
 ): string | null {
-  // prettier-ignore
   let reason = "every unit of this round is handed out";
   for (const pool of [draft.train, draft.evaluation]) {
     if (pool === null) continue;
@@ -484,6 +481,8 @@ function grantOne(
       total: pool.status.length,
       unitMs,
       othersRate: othersRate / unitSampleMs,
+      othersUnitMs: fastestOther(draft, id) * unitSampleMs,
+      underWay: pool.status.includes(LEASED),
       folds,
     });
     let units = answer.units;
@@ -511,6 +510,15 @@ function grantOne(
   return reason;
 }
 
+/** Time of one training sample on the fastest other worker that may get leases. */
+function fastestOther(draft: Draft, id: WorkerId): number {
+  let fastest = Infinity;
+  for (const [other, { ready, sampleMs }] of draft.workers) {
+    if (other !== id && ready) fastest = Math.min(fastest, sampleMs ?? Infinity);
+  }
+  return fastest;
+}
+
 function grant(
   draft: Draft,
   id: WorkerId,
@@ -522,7 +530,6 @@ function grant(
   nowMs: number,
   effects: RoundEffect[],
 ): void {
-  // prettier-ignore
   const lease = draft.nextLease;
   draft.nextLease += 1;
   const ahead = openLeases(draft, id);
@@ -561,7 +568,6 @@ function speculate(
   config: RoundConfig,
   nowMs: number,
 ): { firstUnit: number; units: number } | null {
-  // prettier-ignore
   const copied = new Set<number>();
   const owners: { lease: LeaseRecord; remainingMs: number }[] = [];
   const seen = new Set<number>();

@@ -185,7 +185,6 @@ export function openSockets(
     fatal: boolean,
     version?: number,
   ): void {
-    // prettier-ignore
     const accept = version === undefined ? {} : { accept: { version } };
     write(connection, encodeFrame({ type: "refused", code, message: message.slice(0, 1000), fatal, ...accept }));
     if (!fatal) return;

@@ -107,6 +107,17 @@ test("a worker joining half-way contributes; one that is 100 times slower does n
   expect(cluster.clock.nowMs() - beforeMs).toBeLessThan(30 * 60 + 1000);
 });
 
+test.each([2, 4, 5])("%i equal workers share a round of few long units: nobody waits for who waits", async (count) => {
+  // As many units as workers, each far longer than any jitter: one that thinks the others would be faster must be wrong.
+  const round = { ...config, batch: 16, evaluateEvery: 0, finalEvaluationSamples: 0 };
+  const cluster = createCluster(round, count);
+  for (let index = 0; index < count; index++) cluster.add({ name: `worker ${index}`, unitMs: 500 + index });
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, round, []);
+  // Twelve rounds of at most ⌈4/count⌉ units in a row, the first joins and loads apart.
+  expect(cluster.clock.nowMs()).toBeLessThan(3000 + 12 * 1.5 * 500 * Math.ceil(4 / count));
+});
+
 test("the coordinator comes back at the last committed round, and its workers with it", async () => {
   const cluster = createCluster(config, 5);
   const workers = ["a", "b", "c"].map((name) => cluster.add({ name, unitMs: 10 }));
