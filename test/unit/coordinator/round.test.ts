@@ -186,7 +186,7 @@ describe("a round", () => {
 
 describe("who gets work", () => {
   test("a worker that would end the round later than the others waits, told why, and is tried again after a while", () => {
-    const { join, pull, send, state } = driver({ batch: 400 });
+    const { join, pull, send, state } = driver({ batch: 400, minLeaseMs: 100_000 });
     join("fast", 10);
     join("slow", 10_000);
     expect(pull("fast", 40_000)).toMatchObject({ firstUnit: 0 });
