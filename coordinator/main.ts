@@ -49,6 +49,8 @@ async function main(): Promise<void> {
     onNotice: (text) => screen.line(text),
     onRound: () => {},
     onEvaluated: () => {},
+  }).catch((error: Error) => {
+    throw asOperatorError(error, runDir);
   });
   await storeRun(resolved);
   const pagesProblem = await pages;
@@ -135,7 +137,9 @@ function asOperatorError(error: Error, runDir: string): Error {
   const sqliteIsFull = error.message === "database or disk is full";
   const problem = sqliteIsFull ? "no space left on the disk" : fileProblem(error);
   if (problem === undefined) return error;
-  return new OperatorError(`${runDir}: ${problem}; the run stopped at its last committed step, and the same command goes on from there`); // prettier-ignore
+  return new OperatorError(
+    `${runDir}: ${problem}; no committed step is lost, and the same command goes on once that is mended`,
+  );
 }
 
 /** How the held-out text begins: a prompt in the corpus's own words, whatever its tokenizer. */

@@ -182,6 +182,14 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const { promise: finished, resolve: finish, reject: fail } = Promise.withResolvers<void>();
   // Who awaits it may come later than the failure.
   finished.catch(() => {});
+  /** What a full disk refuses here ends the run with that reason, and does not take the process with it. */
+  const attempt = (write: () => void): void => {
+    try {
+      write();
+    } catch (error) {
+      fail(error);
+    }
+  };
   const valTokens = corpus.manifest.splits.val.tokens;
   const windows = (samples: number | "all"): number => evaluationWindows(valTokens, model.context, samples);
   const run: Run = createRun(
@@ -223,9 +231,9 @@ export async function serve(options: ServeOptions): Promise<Served> {
       step: (round) => optimizer.step(round),
       commitRound: ledger.commitRound,
       recordEvaluation: ledger.recordEvaluation,
-      logEvent: (code, text) => ledger.event(Date.now(), code, text),
+      logEvent: (code, text) => attempt(() => ledger.event(Date.now(), code, text)),
       rememberWorker: ({ secret, kind, name, backend }, id: WorkerId) =>
-        ledger.rememberWorker({ id, secret, kind, name, backend, lastSeenMs: Date.now() }),
+        attempt(() => ledger.rememberWorker({ id, secret, kind, name, backend, lastSeenMs: Date.now() })),
       publisher,
       offerSnapshot: (version, hash) => publisher.offer(version, hash, () => writeParams(layout, optimizer.params(), { version: String(version), hash })), // prettier-ignore
       metrics,

@@ -28,6 +28,8 @@ const fileProblems: ReadonlyMap<string, string> = new Map([
 
 /** What went wrong with a file, in words; undefined when the error is not the file system's. */
 export function fileProblem(error: unknown): string | undefined {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  if (!(error instanceof Error)) return undefined;
+  // An error that came from another thread has lost its code; the message still begins with it.
+  const code = "code" in error ? error.code : /^([A-Z]+): /.exec(error.message)?.[1];
   return typeof code === "string" ? fileProblems.get(code) : undefined;
 }
