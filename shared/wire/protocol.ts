@@ -79,6 +79,20 @@ export type Progress = {
   readonly reason: string;
 };
 
+/** What was computed for units of a lease. */
+export type WorkResult = {
+  readonly lease: LeaseId;
+  readonly base: Version;
+  /** Of the θ that was used. */
+  readonly hash: string;
+  readonly firstUnit: number;
+  readonly units: number;
+  readonly tokens: number;
+  readonly lossSum: number;
+  /** Time inside the engine. */
+  readonly computeMs: number;
+};
+
 export type WorkerMessage =
   | {
       readonly type: "hello";
@@ -102,28 +116,8 @@ export type WorkerMessage =
   /** Asks for one lease. At most one pull is open per worker. */
   | { readonly type: "pull" }
   /** Sum (not mean) of the gradients over the units' tokens; payload: [P] in ParamLayout order, encoded. */
-  | {
-      readonly type: "contribution";
-      readonly lease: LeaseId;
-      readonly base: Version;
-      readonly hash: string;
-      readonly firstUnit: number;
-      readonly units: number;
-      readonly tokens: number;
-      readonly lossSum: number;
-      readonly computeMs: number;
-    }
-  | {
-      readonly type: "evaluation";
-      readonly lease: LeaseId;
-      readonly base: Version;
-      readonly hash: string;
-      readonly firstUnit: number;
-      readonly units: number;
-      readonly tokens: number;
-      readonly lossSum: number;
-      readonly computeMs: number;
-    }
+  | ({ readonly type: "contribution" } & WorkResult)
+  | ({ readonly type: "evaluation" } & WorkResult)
   /** The worker will not finish this lease. */
   | { readonly type: "release"; readonly lease: LeaseId; readonly reason: string }
   | { readonly type: "heartbeat" }

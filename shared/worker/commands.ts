@@ -3,7 +3,15 @@
  * carried out in order; an `apply` also drops the units of earlier versions that have not been started.
  */
 import type { Backend } from "../engine/engine.ts";
-import type { Fallback, Lease, LeaseId, RunDescription, SnapshotReference, Version } from "../wire/protocol.ts";
+import type {
+  Fallback,
+  Lease,
+  LeaseId,
+  RunDescription,
+  SnapshotReference,
+  Version,
+  WorkResult,
+} from "../wire/protocol.ts";
 
 export type ComputeCommand =
   /** Create the engine for this run; `url` is the coordinator's HTTP origin. */
@@ -16,19 +24,6 @@ export type ComputeCommand =
   | { readonly type: "recycle"; readonly buffer: ArrayBuffer }
   /** Forget all queued work: the connection that leased it is gone. */
   | { readonly type: "forget" };
-
-export type WorkResult = {
-  readonly lease: LeaseId;
-  readonly base: Version;
-  /** Of the θ that was used. */
-  readonly hash: string;
-  readonly firstUnit: number;
-  readonly units: number;
-  readonly tokens: number;
-  readonly lossSum: number;
-  /** Time inside the engine. */
-  readonly computeMs: number;
-};
 
 export type ComputeEvent =
   | { readonly type: "prepared"; readonly backend: Backend; readonly fallbacks: readonly Fallback[] }
