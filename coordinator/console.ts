@@ -71,7 +71,7 @@ function describe(status: Status): string {
     const perStep = version > 0 ? tokens / version : 0;
     if (version < steps) parts.push(`ETA ${clock(((steps - version) * perStep) / tokensPerSecond)}`);
   }
-  if (tokensPerSecond === 0 || version >= steps) parts.push(status.reason);
+  if (tokensPerSecond === 0 || version >= steps || status.phase === "paused") parts.push(status.reason);
   return parts.join("  ");
 }
 

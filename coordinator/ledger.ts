@@ -57,6 +57,9 @@ export type Ledger = {
   readonly recordEvaluation: (row: EvaluationRow) => void;
   readonly rememberWorker: (row: WorkerRow) => void;
   readonly findWorker: (id: WorkerId) => WorkerRow | null;
+  /** The reason of the operator's pause; null while the run is not paused. */
+  readonly pause: () => string | null;
+  readonly rememberPause: (reason: string | null) => void;
   readonly event: (atMs: number, code: string, text: string) => void;
   readonly lastRound: () => RoundRow | null;
   readonly lastEvaluation: () => EvaluationRow | null;
@@ -86,6 +89,7 @@ const SCHEMA = `
     lastSeenMs REAL NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY, atMs REAL NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 `;
 
 export function openLedger(file: string): Ledger {
@@ -129,6 +133,11 @@ export function openLedger(file: string): Ledger {
       upsertWorker.run(id, secret, kind, name, backend, lastSeenMs);
     },
     findWorker: (id) => one<WorkerRow>(database, "SELECT * FROM worker WHERE id = ?", id),
+    pause: () => one<{ value: string }>(database, "SELECT value FROM setting WHERE name = 'pause'")?.value ?? null,
+    rememberPause(reason) {
+      if (reason === null) database.exec("DELETE FROM setting WHERE name = 'pause'");
+      else database.prepare("INSERT OR REPLACE INTO setting VALUES ('pause', ?)").run(reason);
+    },
     event(atMs, code, text) {
       const { lastInsertRowid } = insertEvent.run(atMs, code, text);
       if (Number(lastInsertRowid) % 1000 === 0) trimEvents.run(Number(lastInsertRowid) - MAX_EVENTS);

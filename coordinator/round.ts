@@ -81,8 +81,20 @@ export type WorkerRecord = {
 
 export type RoundPhase = "working" | "committing" | "finished" | "failed";
 
+/** Who may hold a run: the operator until they say otherwise, a full disk until a write succeeds. */
+export type PauseCause = "operator" | "disk";
+
+export type Pause = {
+  readonly reason: string;
+  readonly sinceMs: number;
+  /** When what failed is tried again; null for a pause that somebody must end. */
+  readonly retryMs: number | null;
+};
+
 export type RoundState = {
   readonly phase: RoundPhase;
+  /** While there is any, no lease is granted; what was leased is still taken in, and a round that it completes committed. */
+  readonly paused: ReadonlyMap<PauseCause, Pause>;
   readonly version: Version;
   readonly origin: number;
   readonly startedMs: number;
@@ -128,6 +140,8 @@ export type RoundEvent =
   /** The merge took the contribution in, or refused its content. */
   | { readonly type: "merged"; readonly id: number; readonly refusal: { readonly code: RefusalCode; readonly message: string } | null } // prettier-ignore
   | { readonly type: "committed"; readonly applied: boolean }
+  | { readonly type: "paused"; readonly cause: PauseCause; readonly reason: string }
+  | { readonly type: "resumed"; readonly cause: PauseCause }
   | { readonly type: "tick" };
 
 export type RoundEffect =
@@ -138,6 +152,8 @@ export type RoundEffect =
   | { readonly type: "refuse"; readonly worker: WorkerId; readonly code: RefusalCode; readonly message: string; readonly accept?: { readonly version: Version } } // prettier-ignore
   | { readonly type: "evaluated"; readonly version: Version; readonly lossSum: number; readonly tokens: number; readonly samples: number } // prettier-ignore
   | { readonly type: "commit"; readonly version: Version; readonly origin: number; readonly tokens: number; readonly lossSum: number } // prettier-ignore
+  /** Time to try again what the full disk refused. */
+  | { readonly type: "retry" }
   | { readonly type: "finish" }
   | { readonly type: "fail"; readonly reason: string };
 
@@ -170,6 +186,9 @@ const MAX_LEASES_PER_WORKER = 2;
 const FIRST_PAUSE_MS = 1000;
 const MAX_PAUSE_MS = 60_000;
 
+/** What a full disk refused is tried again this often: soon enough for who has just made room, and cheap when not. */
+export const DISK_RETRY_MS = 2000;
+
 /** Merged gradients that are not finite, one after the other, mean that the run has diverged. */
 const MAX_SKIPS_IN_A_ROW = 5;
 
@@ -184,6 +203,7 @@ export function initialRound({
 }): RoundState {
   return {
     phase: "working",
+    paused: new Map(),
     version,
     origin,
     startedMs: 0,
@@ -219,6 +239,7 @@ type Draft = {
 function draftOf(state: RoundState): Draft {
   return {
     ...state,
+    paused: new Map(state.paused),
     leases: new Map(state.leases),
     merging: new Map(state.merging),
     workers: new Map(state.workers),
@@ -277,6 +298,15 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
       }
       openRound(draft, config, nowMs);
       return;
+    case "paused": {
+      const since = draft.paused.get(event.cause);
+      const retryMs = since?.retryMs ?? (event.cause === "disk" ? nowMs + DISK_RETRY_MS : null);
+      draft.paused.set(event.cause, { reason: event.reason, sinceMs: since?.sinceMs ?? nowMs, retryMs });
+      return;
+    }
+    case "resumed":
+      draft.paused.delete(event.cause);
+      return;
     case "tick":
       return;
     default:
@@ -288,7 +318,12 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
 function settle(draft: Draft, config: RoundConfig, nowMs: number, effects: RoundEffect[]): string {
   if (draft.phase === "finished") return "the run is finished";
   if (draft.phase === "failed") return "the run has diverged";
-  if (draft.phase === "committing") return `committing version ${draft.version + 1}`;
+  retry(draft, nowMs, effects);
+  const paused = pauseReason(draft.paused);
+  if (draft.phase === "committing") {
+    if (paused !== null) holdPulls(draft, paused, effects);
+    return paused ?? `committing version ${draft.version + 1}`;
+  }
   expire(draft, nowMs);
   if (draft.evaluation !== null && draft.evaluation.doneUnits === draft.evaluation.status.length) {
     const { results, samples } = draft.evaluation;
@@ -315,8 +350,33 @@ function settle(draft: Draft, config: RoundConfig, nowMs: number, effects: Round
     effects.push({ type: "commit", version: draft.version, origin: train.origin, ...totals(train.results) });
     return `committing version ${draft.version + 1}`;
   }
+  if (paused !== null) {
+    holdPulls(draft, paused, effects);
+    return paused;
+  }
   grantLeases(draft, config, nowMs, effects);
   return describe(draft);
+}
+
+/** Why the run is paused, in words; null while it is not. */
+function pauseReason(paused: RoundState["paused"]): string | null {
+  if (paused.size === 0) return null;
+  const reasons = [...paused].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, { reason }]) => reason);
+  return `paused: ${reasons.join("; ")}`;
+}
+
+function retry(draft: Draft, nowMs: number, effects: RoundEffect[]): void {
+  for (const [cause, pause] of draft.paused) {
+    if (pause.retryMs === null || nowMs < pause.retryMs) continue;
+    draft.paused.set(cause, { ...pause, retryMs: nowMs + DISK_RETRY_MS });
+    effects.push({ type: "retry" });
+  }
+}
+
+/** A worker that asks for work while there is none to be had is told why. */
+function holdPulls(draft: Draft, reason: string, effects: RoundEffect[]): void {
+  const pulling = [...draft.workers].filter(([, { ready, pulls }]) => ready && pulls).map(([id]) => id);
+  for (const id of pulling.sort()) wait(draft, id, reason, effects);
 }
 
 function openRound(draft: Draft, config: RoundConfig, nowMs: number): void {

@@ -10,7 +10,7 @@ import type { Metrics } from "./metrics.ts";
 import type { ContributionRow, EvaluationRow, RoundRow } from "./ledger.ts";
 import type { Publisher } from "./publish.ts";
 import { initialRound, roundStep } from "./round.ts";
-import type { RoundConfig, RoundEffect, RoundEvent, RoundState } from "./round.ts";
+import type { PauseCause, RoundConfig, RoundEffect, RoundEvent, RoundState } from "./round.ts";
 import type { Status, WorkerStatus } from "./status.ts";
 import { createRate } from "./rate.ts";
 import type { Rate } from "./rate.ts";
@@ -39,6 +39,8 @@ export type RunPorts = {
   }) => Promise<{ code: RefusalCode; message: string } | null>;
   /** Optimizer step on the round's sum, durable when it resolves. */
   readonly step: (round: { version: Version; tokens: number; learningRate: number }) => Promise<StepResult>;
+  /** Keeps the operator's pause beyond this process; null when it ends. */
+  readonly rememberPause: (reason: string | null) => void;
   readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[]) => void;
   readonly recordEvaluation: (row: EvaluationRow) => void;
   readonly logEvent: (code: string, text: string) => void;
@@ -66,6 +68,8 @@ export type RunStart = {
   readonly origin: number;
   readonly tokens: number;
   readonly lastEvaluation: EvaluationRow | null;
+  /** Why the operator had paused the run when its last coordinator ended; null when not. */
+  readonly paused: string | null;
 };
 
 export type WorkerEntry = {
@@ -86,6 +90,10 @@ export type Run = {
   readonly tick: () => void;
   /** Tells every worker how the run stands; call about once a second. */
   readonly reportProgress: () => void;
+  /** No more leases until {@link Run.resume} of the same cause; `reason` is for people, in words. Idempotent. */
+  readonly pause: (cause: PauseCause, reason: string) => void;
+  /** Ends the pause of this cause; whether there was one. */
+  readonly resume: (cause: PauseCause) => boolean;
   readonly status: () => Status;
   readonly state: () => RoundState;
   /** No more rounds: resolves when the round being committed, if any, is done. */
@@ -153,6 +161,8 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
           halted = true;
           ports.onFailed(error instanceof Error ? error : new Error(String(error)));
         });
+        return;
+      case "retry":
         return;
       case "finish":
         halted = true;
@@ -304,6 +314,21 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     ports.logEvent(code, `${id ?? "a stranger"}: ${message}`.slice(0, 500));
   }
 
+  function pause(cause: PauseCause, why: string): void {
+    if (state.paused.get(cause)?.reason === why) return;
+    if (cause === "operator") ports.rememberPause(why);
+    dispatch({ type: "paused", cause, reason: why });
+    ports.logEvent("paused", `${cause}: ${why}`);
+  }
+
+  function resume(cause: PauseCause): boolean {
+    if (!state.paused.has(cause)) return false;
+    if (cause === "operator") ports.rememberPause(null);
+    dispatch({ type: "resumed", cause });
+    ports.logEvent("resumed", cause);
+    return true;
+  }
+
   function reportWorkers(): void {
     metrics.workers.reset();
     for (const [id, { backend }] of workers) {
@@ -332,7 +357,8 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     });
     return {
       run: description.name,
-      phase: state.phase,
+      phase: state.paused.size > 0 && !halted ? "paused" : state.phase,
+      paused: Object.fromEntries([...state.paused].map(([cause, { reason: why }]) => [cause, why])),
       reason,
       version: state.version,
       steps: config.steps,
@@ -353,6 +379,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
   }
 
   dispatch({ type: "started" });
+  if (start.paused !== null) dispatch({ type: "paused", cause: "operator", reason: start.paused });
   return {
     joined(id, { kind, name, secret }) {
       const worker = { kind, name, secret, backend: null, fallbacks: [], rate: createRate() };
@@ -393,6 +420,8 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
         });
       }
     },
+    pause,
+    resume,
     status,
     state: () => state,
     async halt() {

@@ -216,6 +216,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       origin: lastRound === null ? 0 : lastRound.origin + lastRound.samples,
       tokens: ledger.tokens(),
       lastEvaluation: ledger.lastEvaluation(),
+      paused: ledger.pause(),
     },
     {
       nowMs,
@@ -229,6 +230,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
         return received.ok ? null : { code: refusalOf[received.problem], message: received.reason };
       },
       step: (round) => optimizer.step(round),
+      rememberPause: ledger.rememberPause,
       commitRound: ledger.commitRound,
       recordEvaluation: ledger.recordEvaluation,
       logEvent: (code, text) => attempt(() => ledger.event(Date.now(), code, text)),

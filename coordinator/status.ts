@@ -21,7 +21,10 @@ export type WorkerStatus = {
 
 export type Status = {
   readonly run: string;
+  /** `working`, `committing`, `paused`, `finished` or `failed`. */
   readonly phase: string;
+  /** Why the run is paused, by cause (`operator`, `disk`); empty while it is not. */
+  readonly paused: Readonly<Record<string, string>>;
   /** The reducer's last reason, in words. */
   readonly reason: string;
   readonly version: number;

@@ -129,6 +129,27 @@ test("the coordinator comes back at the last committed round, and its workers wi
   expect(workers.map((worker) => worker.session().state().identity)).toEqual(identities);
 });
 
+test("an operator's pause holds every worker, outlives the coordinator, and costs nothing but the time", async () => {
+  const cluster = createCluster(config, 6);
+  const workers = ["a", "b", "c"].map((name) => cluster.add({ name, unitMs: 10 }));
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 3, 60_000);
+  cluster.run().pause("operator", "the operator: moving the machine");
+  await cluster.clock.runUntil(() => cluster.clock.nowMs() > 5000, 60_000);
+  const [held, status] = [cluster.rounds.length, cluster.run().status()];
+  // What was leased when the pause came may have completed one round.
+  expect(held).toBeLessThanOrEqual(4);
+  expect(status).toMatchObject({ phase: "paused", reason: "paused: the operator: moving the machine", paused: { operator: "the operator: moving the machine" } }); // prettier-ignore
+  expect(status.workers.map(({ waitingReason }) => waitingReason)).toEqual(Array(3).fill(status.reason));
+  cluster.restart();
+  await cluster.clock.runUntil(() => cluster.clock.nowMs() > 20_000, 60_000);
+  expect(cluster.rounds.length).toBe(held);
+  expect(cluster.run().status()).toMatchObject({ phase: "paused", workers: [{ state: "ready" }, { state: "ready" }, { state: "ready" }] }); // prettier-ignore
+  expect(cluster.run().resume("operator")).toBe(true);
+  expect(cluster.run().resume("operator")).toBe(false);
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, config, workers);
+});
+
 describe("whatever happens, the run ends at the θ of the undisturbed one", () => {
   test.each(Array.from({ length: 60 }, (_, seed) => seed))("seed %i", async (seed) => {
     const choose = chooser(seed);

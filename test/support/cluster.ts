@@ -90,6 +90,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
   const contributions = new Map<number, readonly ContributionRow[]>();
   const evaluations: EvaluationRow[] = [];
   const identities = new Map<string, string>();
+  let paused: string | null = null;
   let finished = false;
   let garbage = 0;
   /** Raised at each restart of the coordinator: links to an earlier life are dead. */
@@ -136,6 +137,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
         origin: last === undefined ? 0 : last.origin + last.samples,
         tokens: 0,
         lastEvaluation: evaluations.at(-1) ?? null,
+        paused,
       },
       {
         nowMs: clock.nowMs,
@@ -161,6 +163,9 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
           sum = 0;
           merged.clear();
           return { applied: true, gradientNorm: 1, update: new Uint8Array(8), hash };
+        },
+        rememberPause: (reason) => {
+          paused = reason;
         },
         commitRound: (round, parts) => {
           if (mine !== life) return;

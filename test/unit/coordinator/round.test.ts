@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Lease } from "../../../shared/wire/protocol.ts";
-import { initialRound, roundStep } from "../../../coordinator/round.ts";
+import { DISK_RETRY_MS, initialRound, roundStep } from "../../../coordinator/round.ts";
 import type { ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState } from "../../../coordinator/round.ts";
 
 const config: RoundConfig = {
@@ -250,6 +250,79 @@ test("an evaluation is done on the version it names, within its round, and again
     { type: "evaluated", version: 2, lossSum: 9, tokens: 100, samples: 20 },
     { type: "evaluated", version: 3, lossSum: 3, tokens: 35, samples: 7 },
   ]);
+});
+
+describe("a paused run", () => {
+  test("grants nothing, tells who asks why, and goes on where it was", () => {
+    const { join, pull, send, state } = driver();
+    join("a");
+    const before = send({ type: "paused", cause: "operator", reason: "by the operator: new cable" });
+    expect(before.reason).toBe("paused: by the operator: new cable");
+    const { effects } = send({ type: "pulled", worker: "a" });
+    expect(effects).toEqual([{ type: "waiting", worker: "a", reason: "paused: by the operator: new cable" }]);
+    expect(send({ type: "tick" }).effects).toEqual([]);
+    const after = send({ type: "resumed", cause: "operator" });
+    expect(types(after.effects)).toEqual(["grant"]);
+    expect(pull("a")).toMatchObject({ firstUnit: 0, units: 2 });
+    expect(state().paused.size).toBe(0);
+  });
+
+  test("takes in what is in flight, and commits a round that this completes", () => {
+    const { join, pull, give, merged, send, state } = driver({ steps: 2 });
+    join("a");
+    const [first, second] = [pull("a"), pull("a")];
+    send({ type: "paused", cause: "operator", reason: "lunch" });
+    for (const [lease, unit] of [
+      [first!, 0],
+      [first!, 1],
+      [second!, 2],
+    ] as const) {
+      // prettier-ignore
+      expect(types(give("a", lease.lease, unit).effects)).toEqual(["merge"]);
+      merged();
+    }
+    expect(state().phase).toBe("committing");
+    expect(send({ type: "committed", applied: true }).reason).toBe("paused: lunch");
+    expect(state()).toMatchObject({ version: 1, phase: "working" });
+    expect(types(send({ type: "pulled", worker: "a" }).effects)).toEqual(["waiting"]);
+  });
+
+  test("stays paused until its last cause is gone, and names them all", () => {
+    const { join, send } = driver();
+    join("a");
+    send({ type: "paused", cause: "operator", reason: "lunch" });
+    expect(send({ type: "paused", cause: "disk", reason: "the disk is full" }).reason).toBe(
+      "paused: the disk is full; lunch",
+    );
+    send({ type: "pulled", worker: "a" });
+    expect(types(send({ type: "resumed", cause: "disk" }).effects)).toEqual(["waiting"]);
+    expect(types(send({ type: "resumed", cause: "operator" }).effects)).toEqual(["grant"]);
+  });
+
+  test("tries again what a full disk refused, at a fixed interval, also while it commits", () => {
+    const { send, state } = driver();
+    send({ type: "paused", cause: "disk", reason: "full" }, 1000);
+    // A second refusal within the same pause does not put the next attempt off.
+    send({ type: "paused", cause: "disk", reason: "still full" }, 1000 + DISK_RETRY_MS - 1);
+    expect(state().paused.get("disk")).toMatchObject({ sinceMs: 1000, reason: "still full" });
+    const attempts = Array.from({ length: 40 }, (_, index) => 1000 + 250 * (index + 1)).filter((nowMs) =>
+      types(send({ type: "tick" }, nowMs).effects).includes("retry"),
+    );
+    expect(attempts).toEqual([1, 2, 3, 4, 5].map((count) => 1000 + count * DISK_RETRY_MS));
+    send({ type: "resumed", cause: "disk" });
+    expect(send({ type: "tick" }, 99_999).effects).toEqual([]);
+  });
+
+  test("does not keep a finished run from ending", () => {
+    const { join, pull, give, merged, send, state } = driver({ steps: 1, batch: 4 });
+    join("a");
+    const lease = pull("a");
+    send({ type: "paused", cause: "operator", reason: "lunch" });
+    give("a", lease!.lease, 0);
+    merged();
+    expect(types(send({ type: "committed", applied: true }).effects)).toEqual(["finish"]);
+    expect(state().phase).toBe("finished");
+  });
 });
 
 test("the reducer changes nothing in place: the state before an event stays as it was", () => {
