@@ -73,6 +73,14 @@ export function encode(
   }
 }
 
+/**
+ * The elements of a payload as memory to compute into, where the codec's bytes are the values themselves; null where they
+ * have to be encoded. Shares the payload's memory. @throws RangeError when the payload does not begin at a multiple of 4.
+ */
+export function elementsOf(codec: Codec, payload: Uint8Array): Float32Array | null {
+  return codec === "f32" ? new Float32Array(payload.buffer, payload.byteOffset, payload.length / 4) : null;
+}
+
 /** The payload of values [P], in a buffer of its own. @throws RangeError as {@link encode}. */
 export function encoded(codec: Codec, values: Float32Array): Uint8Array<ArrayBuffer> {
   const out = new Uint8Array(encodedBytes(codec, values.length));

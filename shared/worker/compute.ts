@@ -2,7 +2,7 @@
  * @file The compute side of a worker: holds θ, the engine and the shards, and carries out the session's commands in order.
  * Runs in a thread of its own, so that heartbeats never wait for a step.
  */
-import { decodeApply, encode, encodedBytes } from "../codec/codec.ts";
+import { decodeApply, elementsOf, encode, encodedBytes } from "../codec/codec.ts";
 import { readParams } from "../codec/paramsFile.ts";
 import type { Engine } from "../engine/engine.ts";
 import { gptTensors } from "../model/gpt.ts";
@@ -163,48 +163,62 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   }
 
   async function train(lease: Lease, hash: string): Promise<void> {
-    const { engine, task, run, gradient, layout } = need(prepared);
+    const { run, gradient, layout } = need(prepared);
     const folded = run.strict ? null : new Float32Array(layout.length);
     let [tokens, lossSum, computeMs] = [0, 0, 0];
     for (let index = 0; index < lease.units; index++) {
       if (!(await mayStart(lease, index))) return;
-      const unit = lease.firstUnit + index;
-      const batch = await task.trainingBatch({
-        origin: lease.origin,
-        samples: lease.samples,
-        unit,
-        version: lease.base,
-      });
-      const startMs = ports.nowMs();
-      const loss = await engine.gradient(batch, gradient);
-      const unitMs = ports.nowMs() - startMs;
+      const firstUnit = lease.firstUnit + index;
       if (folded === null) {
-        contribute(lease, hash, { firstUnit: unit, units: 1, ...loss, computeMs: unitMs }, gradient);
+        const payload = newPayload();
+        // Where the codec's bytes are the values, the engine writes into the frame itself.
+        const elements = elementsOf(run.codec, payload);
+        const result = await computeUnit(lease, firstUnit, elements ?? gradient);
+        if (elements === null) encode(run.codec, gradient, payload);
+        contribute(lease, hash, { firstUnit, units: 1, ...result }, payload);
         continue;
       }
+      const result = await computeUnit(lease, firstUnit, gradient);
       addInto(folded, gradient);
-      tokens += loss.tokens;
-      lossSum += loss.lossSum;
-      computeMs += unitMs;
+      tokens += result.tokens;
+      lossSum += result.lossSum;
+      computeMs += result.computeMs;
     }
-    if (folded !== null && announced <= lease.base) {
+    if (folded !== null) {
       const { firstUnit, units } = lease;
-      contribute(lease, hash, { firstUnit, units, tokens, lossSum, computeMs }, folded);
+      const payload = newPayload();
+      encode(run.codec, folded, payload);
+      contribute(lease, hash, { firstUnit, units, tokens, lossSum, computeMs }, payload);
     }
     ports.emit({ type: "leaseDone", lease: lease.lease, dropped: 0 });
+  }
+
+  /** The sum of one unit's gradients, into `target` [P]. */
+  async function computeUnit(
+    { origin, samples, base }: Lease,
+    unit: number,
+    target: Float32Array,
+  ): Promise<{ tokens: number; lossSum: number; computeMs: number }> {
+    const { engine, task } = need(prepared);
+    const batch = await task.trainingBatch({ origin, samples, unit, version: base });
+    const startMs = ports.nowMs();
+    const loss = await engine.gradient(batch, target);
+    return { ...loss, computeMs: ports.nowMs() - startMs };
+  }
+
+  function newPayload(): Uint8Array<ArrayBuffer> {
+    const { run, layout } = need(prepared);
+    return allocatePayload(encodedBytes(run.codec, layout.length), spare.pop());
   }
 
   function contribute(
     { lease, base }: Lease,
     hash: string,
     result: { firstUnit: number; units: number; tokens: number; lossSum: number; computeMs: number },
-    gradient: Float32Array,
+    payload: Uint8Array<ArrayBuffer>,
   ): void {
-    const { codec } = need(prepared).run;
-    if (announced > base) return;
-    const payload = allocatePayload(encodedBytes(codec, gradient.length), spare.pop());
-    encode(codec, gradient, payload);
-    ports.emit({ type: "contribution", lease, base, hash, ...result, payload }, [payload.buffer]);
+    if (announced > base) spare.push(payload.buffer);
+    else ports.emit({ type: "contribution", lease, base, hash, ...result, payload }, [payload.buffer]);
   }
 
   async function evaluate(lease: Lease, hash: string): Promise<void> {
