@@ -50,6 +50,8 @@ export type WorkerRow = {
   readonly lastSeenMs: number;
 };
 
+export type BanRow = { readonly worker: WorkerId; readonly atMs: number; readonly reason: string };
+
 export type Ledger = {
   readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[]) => void;
   /** Forgets what came after `version`: θ could not be recovered beyond it. */
@@ -57,6 +59,12 @@ export type Ledger = {
   readonly recordEvaluation: (row: EvaluationRow) => void;
   readonly rememberWorker: (row: WorkerRow) => void;
   readonly findWorker: (id: WorkerId) => WorkerRow | null;
+  /** This identity is refused from now on. Idempotent: the first reason stays. */
+  readonly ban: (id: WorkerId, atMs: number, reason: string) => void;
+  /** Whether there was a ban to lift. */
+  readonly liftBan: (id: WorkerId) => boolean;
+  readonly isBanned: (id: WorkerId) => boolean;
+  readonly bans: () => readonly BanRow[];
   /** The reason of the operator's pause; null while the run is not paused. */
   readonly pause: () => string | null;
   readonly rememberPause: (reason: string | null) => void;
@@ -87,6 +95,8 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS worker (
     id TEXT PRIMARY KEY, secret TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, backend TEXT,
     lastSeenMs REAL NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS ban (
+    worker TEXT PRIMARY KEY, atMs REAL NOT NULL, reason TEXT NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY, atMs REAL NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -105,6 +115,7 @@ export function openLedger(file: string): Ledger {
   const insertContribution = database.prepare("INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?)");
   const insertEvaluation = database.prepare("INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?, ?, ?)");
   const upsertWorker = database.prepare("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)");
+  const insertBan = database.prepare("INSERT OR IGNORE INTO ban VALUES (?, ?, ?)");
   const insertEvent = database.prepare("INSERT INTO event (atMs, code, text) VALUES (?, ?, ?)");
   const trimEvents = database.prepare("DELETE FROM event WHERE id <= ?");
   return {
@@ -133,6 +144,12 @@ export function openLedger(file: string): Ledger {
       upsertWorker.run(id, secret, kind, name, backend, lastSeenMs);
     },
     findWorker: (id) => one<WorkerRow>(database, "SELECT * FROM worker WHERE id = ?", id),
+    ban: (id, atMs, reason) => {
+      insertBan.run(id, atMs, reason);
+    },
+    liftBan: (id) => Number(database.prepare("DELETE FROM ban WHERE worker = ?").run(id).changes) > 0,
+    isBanned: (id) => one<BanRow>(database, "SELECT * FROM ban WHERE worker = ?", id) !== null,
+    bans: () => all<BanRow>(database, "SELECT * FROM ban ORDER BY atMs, worker"),
     pause: () => one<{ value: string }>(database, "SELECT value FROM setting WHERE name = 'pause'")?.value ?? null,
     rememberPause(reason) {
       if (reason === null) database.exec("DELETE FROM setting WHERE name = 'pause'");

@@ -39,6 +39,8 @@ export type RunPorts = {
   }) => Promise<{ code: RefusalCode; message: string } | null>;
   /** Optimizer step on the round's sum, durable when it resolves. */
   readonly step: (round: { version: Version; tokens: number; learningRate: number }) => Promise<StepResult>;
+  /** Keeps a ban beyond this process. */
+  readonly rememberBan: (worker: WorkerId, reason: string) => void;
   /** Keeps the operator's pause beyond this process; null when it ends. */
   readonly rememberPause: (reason: string | null) => void;
   readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[]) => void;
@@ -87,6 +89,10 @@ export type Run = {
   readonly received: (id: WorkerId, message: Exclude<WorkerMessage, { type: "hello" }>, payload: Uint8Array) => void;
   readonly gone: (id: WorkerId, reason: string) => void;
   readonly refused: (id: WorkerId | null, code: RefusalCode, message: string) => void;
+  /** Closes a worker's connection; it may come back. Whether it was there. */
+  readonly kick: (id: WorkerId, reason: string) => boolean;
+  /** Refuses this identity from now on, connected or not; the ledger remembers. Whether it was there. */
+  readonly ban: (id: WorkerId, reason: string) => boolean;
   readonly tick: () => void;
   /** Tells every worker how the run stands; call about once a second. */
   readonly reportProgress: () => void;
@@ -329,6 +335,27 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     return true;
   }
 
+  function kick(id: WorkerId, why: string): boolean {
+    return sendAway(id, "kicked", why);
+  }
+
+  function ban(id: WorkerId, why: string): boolean {
+    ports.rememberBan(id, why);
+    if (sendAway(id, "banned", why)) return true;
+    ports.logEvent("banned", `${id}, who is not connected: ${why}`);
+    return false;
+  }
+
+  /** What it contributed before stays: it passed the same checks as everybody's. */
+  function sendAway(id: WorkerId, code: "kicked" | "banned", why: string): boolean {
+    if (!workers.has(id)) return false;
+    const message = why === "" ? `${code} by the operator` : `${code} by the operator: ${why}`;
+    refused(id, code, message);
+    ports.refuse(id, code, message, { fatal: true });
+    gone(id, message);
+    return true;
+  }
+
   function reportWorkers(): void {
     metrics.workers.reset();
     for (const [id, { backend }] of workers) {
@@ -401,6 +428,8 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     received,
     gone,
     refused,
+    kick,
+    ban,
     tick: () => dispatch({ type: "tick" }),
     reportProgress() {
       const now = status();

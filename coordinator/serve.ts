@@ -15,6 +15,7 @@ import { evaluationWindows } from "../shared/data/windows.ts";
 import { gptTensors } from "../shared/model/gpt.ts";
 import { initialParams } from "../shared/model/init.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
+import { ProtocolError } from "../shared/wire/protocol.ts";
 import type { RefusalCode, RunDescription, WorkerId } from "../shared/wire/protocol.ts";
 import { scheduleOf } from "./runSpec.ts";
 import type { RunSpec } from "./runSpec.ts";
@@ -166,6 +167,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       identify({ resume }) {
         const known = resume === undefined ? null : ledger.findWorker(resume.worker);
         if (resume !== undefined && known !== null && sameSecret(resume.secret, known.secret)) {
+          if (ledger.isBanned(known.id)) throw new ProtocolError("banned", "the operator has banned this worker");
           return { worker: known.id, secret: known.secret };
         }
         return { worker: randomUUID().slice(0, 13), secret: newSecret() };
@@ -230,6 +232,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
         return received.ok ? null : { code: refusalOf[received.problem], message: received.reason };
       },
       step: (round) => optimizer.step(round),
+      rememberBan: (worker, reason) => ledger.ban(worker, Date.now(), reason),
       rememberPause: ledger.rememberPause,
       commitRound: ledger.commitRound,
       recordEvaluation: ledger.recordEvaluation,

@@ -24,7 +24,7 @@ export type SocketsConfig = {
 export type Hello = Extract<WorkerMessage, { type: "hello" }>;
 
 export type SocketHandlers = {
-  /** Who this is: the identity it proves to have, or a new one. */
+  /** Who this is: the identity it proves to have, or a new one. @throws ProtocolError when it may not take part. */
   readonly identify: (hello: Hello) => { worker: WorkerId; secret: string };
   readonly onJoined: (worker: WorkerId, hello: Hello, secret: string) => void;
   readonly onMessage: (worker: WorkerId, message: Exclude<WorkerMessage, Hello>, payload: Uint8Array) => void;

@@ -171,7 +171,9 @@ export type RefusalCode =
   | "handshake-timeout"
   | "heartbeat-timeout"
   | "too-slow-reader"
-  | "too-many-workers";
+  | "too-many-workers"
+  | "kicked"
+  | "banned";
 
 /** The peer is wrong: reply with the code; close when it is fatal; carry on. */
 export class ProtocolError extends Error {

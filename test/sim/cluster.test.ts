@@ -150,6 +150,31 @@ test("an operator's pause holds every worker, outlives the coordinator, and cost
   checkInvariants(cluster, config, workers);
 });
 
+test("a kicked worker comes back as itself; a banned one ends, and is refused as the same worker later", async () => {
+  const cluster = createCluster({ ...config, steps: 60 }, 7);
+  const workers = ["steady", "kicked", "banned"].map((name) => cluster.add({ name, unitMs: 10 }));
+  const [, kicked, banned] = workers;
+  const idOf = (worker: SimWorker | undefined): string => worker?.session().state().identity?.worker ?? "";
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 3, 60_000);
+  const [kickedId, bannedId] = [idOf(kicked), idOf(banned)];
+  expect(cluster.run().kick(kickedId, "a test")).toBe(true);
+  expect(cluster.run().kick("nobody", "a test")).toBe(false);
+  expect(cluster.run().ban(bannedId, "a test")).toBe(true);
+  expect(cluster.run().ban(bannedId, "again")).toBe(false);
+  expect([...cluster.run().state().workers.keys()]).toEqual([idOf(workers[0])]);
+  // A round's leases went back with them.
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 30, 60_000);
+  expect(cluster.run().state().workers.get(kickedId)?.ready).toBe(true);
+  expect(idOf(kicked)).toBe(kickedId);
+  expect(banned?.session().state().phase).toEqual({ name: "ended", reason: "banned: banned by the operator: a test", ok: false }); // prettier-ignore
+  expect(cluster.run().status().refusals).toMatchObject({ kicked: 1, banned: 1 });
+  const again = cluster.add({ name: "again", unitMs: 10, identity: banned?.session().state().identity ?? null });
+  await cluster.clock.runUntil(() => again.session().state().phase.name === "ended", 60_000);
+  expect(again.session().state().phase).toMatchObject({ ok: false, reason: "banned: banned by the operator" });
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, { ...config, steps: 60 }, workers.slice(0, 2));
+});
+
 describe("whatever happens, the run ends at the θ of the undisturbed one", () => {
   test.each(Array.from({ length: 60 }, (_, seed) => seed))("seed %i", async (seed) => {
     const choose = chooser(seed);

@@ -16,6 +16,7 @@ import type { Transport, TransportHandlers } from "../../shared/wire/transport.t
 import { validateWorkerMessage } from "../../shared/wire/validate.ts";
 import type { ComputeCommand, ComputeEvent } from "../../shared/worker/commands.ts";
 import { runSession } from "../../shared/worker/run.ts";
+import type { SessionState } from "../../shared/worker/session.ts";
 import type { RunningSession } from "../../shared/worker/run.ts";
 import { virtualClock } from "./virtualClock.ts";
 import type { VirtualClock } from "./virtualClock.ts";
@@ -25,6 +26,8 @@ export type SimWorkerOptions = {
   /** Virtual time of one training unit. */
   readonly unitMs: number;
   /** What this worker does with a lease, by its version: compute it (default), never answer, or send garbage. */
+  /** Of an earlier life; null (default) for a new worker. */
+  readonly identity?: SessionState["identity"];
   readonly behaviour?: (lease: Lease) => "compute" | "hang" | "garbage";
 };
 
@@ -90,6 +93,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
   const contributions = new Map<number, readonly ContributionRow[]>();
   const evaluations: EvaluationRow[] = [];
   const identities = new Map<string, string>();
+  const banned = new Set<string>();
   let paused: string | null = null;
   let finished = false;
   let garbage = 0;
@@ -97,7 +101,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
   let life = 0;
   let nextWorker = 1;
   const links = new Map<WorkerId, (message: CoordinatorMessage, payload?: Uint8Array) => void>();
-  const cuts = new Map<WorkerId, () => void>();
+  const cuts = new Map<WorkerId, (reason: string) => void>();
   const heard = new Map<WorkerId, number>();
 
   const description: RunDescription = {
@@ -143,8 +147,10 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
         nowMs: clock.nowMs,
         send,
         broadcast: (workers, message, payload) => [...workers].forEach((worker) => send(worker, message, payload)),
-        refuse: (worker, code, message, { fatal, version }) =>
-          send(worker, { type: "refused", code, message, fatal, ...(version === undefined ? {} : { accept: { version } }) }), // prettier-ignore
+        refuse: (worker, code, message, { fatal, version }) => {
+          send(worker, { type: "refused", code, message, fatal, ...(version === undefined ? {} : { accept: { version } }) }); // prettier-ignore
+          if (fatal && mine === life) hangUp(worker, code);
+        },
         merge: async ({ firstUnit, units, payload }) => {
           const values = new Float64Array(payload.slice().buffer);
           if (!Number.isFinite(values[0])) {
@@ -164,6 +170,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
           merged.clear();
           return { applied: true, gradientNorm: 1, update: new Uint8Array(8), hash };
         },
+        rememberBan: (worker) => void banned.add(worker),
         rememberPause: (reason) => {
           paused = reason;
         },
@@ -200,17 +207,23 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
   clock.every(1000, () => run.reportProgress());
 
   function disconnect(worker: WorkerId, reason: string): void {
+    hangUp(worker, reason);
+    run.gone(worker, reason);
+  }
+
+  function hangUp(worker: WorkerId, reason: string): void {
     heard.delete(worker);
     links.delete(worker);
-    cuts.get(worker)?.();
+    cuts.get(worker)?.(reason);
     cuts.delete(worker);
-    run.gone(worker, reason);
   }
 
   /** One socket as seen by a worker. */
   function connect(handlers: TransportHandlers, isCut: () => boolean): Transport {
     const mine = life;
     let open = true;
+    /** The worker closed: what is on its way to it is not read any more. What was sent before a close by the other side is. */
+    let deaf = false;
     let worker: WorkerId | null = null;
     const deliver = (callback: () => void): void => void clock.after(LATENCY_MS, () => !isCut() && callback());
     const closeBoth = (reason: string): void => {
@@ -232,18 +245,29 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
             return;
           }
           const known = message.resume !== undefined && identities.get(message.resume.worker) === message.resume.secret;
+          if (known && banned.has(message.resume.worker)) {
+            const refusal = encodeFrame({
+              type: "refused",
+              code: "banned",
+              message: "banned by the operator",
+              fatal: true,
+            });
+            deliver(() => handlers.onFrame(refusal));
+            return closeBoth("banned");
+          }
           worker = known ? message.resume.worker : `w${nextWorker++}`;
           heard.set(worker, clock.nowMs());
-          cuts.set(worker, () => closeBoth("dropped"));
+          cuts.set(worker, closeBoth);
           links.set(worker, (reply, payload) => {
             const replyBytes = encodeFrame(reply, payload);
-            deliver(() => open && handlers.onFrame(replyBytes));
+            if (open) deliver(() => !deaf && handlers.onFrame(replyBytes));
           });
           run.joined(worker, { kind: message.kind, name: message.name, secret: `s${worker}` });
         });
       },
       close(reason) {
         if (!open) return;
+        deaf = true;
         closeBoth(reason);
         const gone = worker;
         if (gone !== null) deliver(() => mine === life && links.has(gone) && disconnect(gone, reason));
@@ -266,7 +290,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
       const closing = [...cuts.values()];
       cuts.clear();
       run = startCoordinator();
-      for (const close of closing) close();
+      for (const close of closing) close("the coordinator restarted");
     },
     add(options) {
       let dead = false;
@@ -282,7 +306,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
           remember: () => {},
           onChange: () => {},
         },
-        null,
+        options.identity ?? null,
       );
       return {
         name: options.name,
