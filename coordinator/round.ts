@@ -376,7 +376,7 @@ function retry(draft: Draft, nowMs: number, effects: RoundEffect[]): void {
 /** A worker that asks for work while there is none to be had is told why. */
 function holdPulls(draft: Draft, reason: string, effects: RoundEffect[]): void {
   const pulling = [...draft.workers].filter(([, { ready, pulls }]) => ready && pulls).map(([id]) => id);
-  for (const id of pulling.sort()) wait(draft, id, reason, effects);
+  for (const id of pulling.sort((a, b) => (a < b ? -1 : 1))) wait(draft, id, reason, effects);
 }
 
 function openRound(draft: Draft, config: RoundConfig, nowMs: number): void {
