@@ -150,11 +150,12 @@ test("an operator's pause holds every worker, outlives the coordinator, and cost
   checkInvariants(cluster, config, workers);
 });
 
+const idOf = (worker: SimWorker | undefined): string => worker?.session().state().identity?.worker ?? "";
+
 test("a kicked worker comes back as itself; a banned one ends, and is refused as the same worker later", async () => {
   const cluster = createCluster({ ...config, steps: 60 }, 7);
   const workers = ["steady", "kicked", "banned"].map((name) => cluster.add({ name, unitMs: 10 }));
   const [, kicked, banned] = workers;
-  const idOf = (worker: SimWorker | undefined): string => worker?.session().state().identity?.worker ?? "";
   await cluster.clock.runUntil(() => cluster.rounds.length >= 3, 60_000);
   const [kickedId, bannedId] = [idOf(kicked), idOf(banned)];
   expect(cluster.run().kick(kickedId, "a test")).toBe(true);
