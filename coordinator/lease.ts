@@ -22,6 +22,9 @@ export type LeaseAnswer =
   /** A lease would make the others wait. */
   | { readonly units: 0; readonly reason: string };
 
+/** Forward alone against forward and backward. */
+export const EVALUATION_COST: number = 1 / 3;
+
 /** A worker may end the round this much later than the others would end it without it. */
 const PATIENCE = 1.5;
 

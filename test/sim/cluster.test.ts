@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { RoundConfig } from "../../coordinator/round.ts";
+import type { RoundConfig } from "../../coordinator/roundState.ts";
 import { chooser, createCluster, undisturbedHash } from "../support/cluster.ts";
 import type { Cluster, SimWorker } from "../support/cluster.ts";
 

@@ -6,7 +6,7 @@
 import { createMetrics } from "../../coordinator/metrics.ts";
 import type { RoundRow, ContributionRow, EvaluationRow } from "../../coordinator/ledger.ts";
 import { createPublisher } from "../../coordinator/publish.ts";
-import type { RoundConfig } from "../../coordinator/round.ts";
+import type { RoundConfig } from "../../coordinator/roundState.ts";
 import { createRun } from "../../coordinator/run.ts";
 import type { Run } from "../../coordinator/run.ts";
 import { mix32, randomUniform, streamKey } from "../../shared/numerics/rng.ts";

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { Lease } from "../../../shared/wire/protocol.ts";
-import { DISK_RETRY_MS, initialRound, roundStep } from "../../../coordinator/round.ts";
-import type { ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState } from "../../../coordinator/round.ts";
+import { DISK_RETRY_MS, roundStep } from "../../../coordinator/round.ts";
+import { initialRound } from "../../../coordinator/roundState.ts";
+import type { ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState } from "../../../coordinator/roundState.ts";
 
 const config: RoundConfig = {
   batch: 10,
