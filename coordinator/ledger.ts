@@ -23,6 +23,13 @@ export type RoundRow = {
   readonly roundMs: number;
   /** Engine time of the worker that computed longest; evaluation is not counted. */
   readonly computeMs: number;
+  /** The optimizer's step: what nobody can do before every unit is in. */
+  readonly commitMs: number;
+  /** Workers with a part in it. */
+  readonly workers: number;
+  /** Of all frames, either way, since the commit before. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
 };
 
 export type ContributionRow = {
@@ -85,7 +92,9 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS round (
     version INTEGER PRIMARY KEY, origin INTEGER NOT NULL, samples INTEGER NOT NULL, tokens INTEGER NOT NULL,
     lossSum REAL NOT NULL, gradientNorm REAL NOT NULL, learningRate REAL NOT NULL, hash TEXT NOT NULL,
-    committedMs REAL NOT NULL, roundMs REAL NOT NULL, computeMs REAL NOT NULL) STRICT;
+    committedMs REAL NOT NULL, roundMs REAL NOT NULL, computeMs REAL NOT NULL,
+    commitMs REAL NOT NULL DEFAULT 0, workers INTEGER NOT NULL DEFAULT 0,
+    bytesIn INTEGER NOT NULL DEFAULT 0, bytesOut INTEGER NOT NULL DEFAULT 0) STRICT;
   CREATE TABLE IF NOT EXISTS contribution (
     version INTEGER NOT NULL, firstUnit INTEGER NOT NULL, units INTEGER NOT NULL, worker TEXT NOT NULL,
     tokens INTEGER NOT NULL, lossSum REAL NOT NULL, PRIMARY KEY (version, firstUnit)) STRICT, WITHOUT ROWID;
@@ -108,9 +117,10 @@ export function openLedger(file: string): Ledger {
   // A killed process loses nothing with NORMAL (the page cache outlives it); docs/assumptions.md says what a power cut may cost.
   database.exec("PRAGMA synchronous = NORMAL");
   database.exec(SCHEMA);
+  addMissingColumns(database);
   const insertRound = database.prepare(
     `INSERT INTO round VALUES (:version, :origin, :samples, :tokens, :lossSum, :gradientNorm, :learningRate, :hash,
-     :committedMs, :roundMs, :computeMs)`,
+     :committedMs, :roundMs, :computeMs, :commitMs, :workers, :bytesIn, :bytesOut)`,
   );
   const insertContribution = database.prepare("INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?)");
   const insertEvaluation = database.prepare("INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?, ?, ?)");
@@ -166,6 +176,15 @@ export function openLedger(file: string): Ledger {
     tokens: () => one<{ sum: number | null }>(database, "SELECT SUM(tokens) AS sum FROM round")?.sum ?? 0,
     close: () => database.close(),
   };
+}
+
+/** A run that was begun before these were written down goes on; of its first rounds they say 0. */
+function addMissingColumns(database: DatabaseSync): void {
+  const present = new Set(all<{ name: string }>(database, "PRAGMA table_info(round)").map(({ name }) => name));
+  for (const column of ["commitMs REAL", "workers INTEGER", "bytesIn INTEGER", "bytesOut INTEGER"]) {
+    const [name = ""] = column.split(" ");
+    if (!present.has(name)) database.exec(`ALTER TABLE round ADD COLUMN ${column} NOT NULL DEFAULT 0`);
+  }
 }
 
 function one<Row>(database: DatabaseSync, sql: string, ...values: string[]): Row | null {

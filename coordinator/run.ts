@@ -52,6 +52,8 @@ export type RunPorts = {
   readonly publisher: Publisher;
   readonly offerSnapshot: (version: Version, hash: string) => SnapshotReference;
   readonly metrics: Metrics;
+  /** Of all frames so far. */
+  readonly socketBytes: () => { readonly in: number; readonly out: number };
   /** After each commit: the place to write snapshots and to report progress. */
   readonly onCommitted: (round: RoundRow) => void;
   readonly onEvaluated: (row: EvaluationRow) => void;
@@ -122,6 +124,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
   let validation = start.lastEvaluation;
   let halted = false;
   let committing: Promise<void> | null = null;
+  let bytesBefore = ports.socketBytes();
   let state = initialRound({
     version: start.version,
     origin: start.origin,
@@ -210,6 +213,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       return;
     }
     const committedMs = ports.nowMs();
+    const bytes = ports.socketBytes();
     const row: RoundRow = {
       version,
       origin: effect.origin,
@@ -222,7 +226,12 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       committedMs,
       roundMs: committedMs - (lastRound?.committedMs ?? state.startedMs),
       computeMs: longestCompute(state),
+      commitMs: committedMs - beganMs,
+      workers: new Set(contributors.map(({ worker }) => worker)).size,
+      bytesIn: bytes.in - bytesBefore.in,
+      bytesOut: bytes.out - bytesBefore.out,
     };
+    bytesBefore = bytes;
     ports.commitRound(row, contributors);
     hash = result.hash;
     tokens += effect.tokens;

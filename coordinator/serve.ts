@@ -153,6 +153,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     manifestPath: `${CORPUS_PATH}${corpusId}/${MANIFEST_FILE}`,
   };
   const metrics = createMetrics();
+  const socketBytes = { in: 0, out: 0 };
   answerLater.end();
   const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
   const sockets = openSockets(
@@ -176,7 +177,10 @@ export async function serve(options: ServeOptions): Promise<Served> {
       onMessage: (worker, message, payload) => run.received(worker, message, payload),
       onGone: (worker, reason) => run.gone(worker, reason),
       onRefusal: (worker, code, message) => run.refused(worker, code, message),
-      onBytes: (direction, bytes) => metrics.bytes.inc({ direction }, bytes),
+      onBytes: (direction, bytes) => {
+        socketBytes[direction] += bytes;
+        metrics.bytes.inc({ direction }, bytes);
+      },
     },
     nowMs,
   );
@@ -242,6 +246,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       publisher,
       offerSnapshot: (version, hash) => publisher.offer(version, hash, () => writeParams(layout, optimizer.params(), { version: String(version), hash })), // prettier-ignore
       metrics,
+      socketBytes: () => ({ ...socketBytes }),
       onCommitted(row) {
         options.onRound(row);
         if (row.version % spec.snapshotEvery === 0 && row.version < spec.steps) optimizer.snapshot().catch(fail);

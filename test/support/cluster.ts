@@ -185,6 +185,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
         publisher,
         offerSnapshot: (version, current) => publisher.offer(version, current, () => new Uint8Array(8)),
         metrics: createMetrics(),
+        socketBytes: () => ({ in: 0, out: 0 }),
         onCommitted: () => {},
         onEvaluated: () => {},
         onFinished: () => {

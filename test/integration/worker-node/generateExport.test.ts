@@ -49,7 +49,7 @@ beforeAll(async () => {
   await writeSnapshot({ dir, version: 7, layout, state, metadata: { model: JSON.stringify(run.spec.model) } });
   writeFileSync(join(dir, `9-${"0".repeat(16)}.safetensors`), "torn");
   const ledger = openLedger(join(run.runDir, "ledger.sqlite"));
-  const round = { origin: 0, samples: 48, tokens: 576, gradientNorm: 1, learningRate: 1e-3, hash, committedMs: 0, roundMs: 1, computeMs: 1 }; // prettier-ignore
+  const round = { origin: 0, samples: 48, tokens: 576, gradientNorm: 1, learningRate: 1e-3, hash, committedMs: 0, roundMs: 1, computeMs: 1, commitMs: 0, workers: 1, bytesIn: 0, bytesOut: 0 }; // prettier-ignore
   ledger.commitRound({ ...round, version: 6, lossSum: 2880 }, []);
   ledger.commitRound({ ...round, version: 7, lossSum: 1728 }, []);
   ledger.commitRound({ ...round, version: 8, lossSum: 576 }, []);
