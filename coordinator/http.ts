@@ -4,6 +4,7 @@ import type { Registry } from "prom-client";
 import { IMMUTABLE, serveFile } from "./files.ts";
 import type { Publisher } from "./publish.ts";
 import { SNAPSHOT_PATH } from "./publish.ts";
+import { hasSnapshot } from "./snapshot.ts";
 import type { Status } from "./status.ts";
 
 export type HttpConfig = {
@@ -16,12 +17,24 @@ export type HttpConfig = {
   readonly publisher: Publisher;
   readonly registry: Registry;
   readonly status: () => Status;
+  readonly snapshotDir: string;
+  /** What the operator's pages read. */
+  readonly dashboard: Hono;
 };
 
 /** Where the corpus is served, below its id. */
 export const CORPUS_PATH = "/corpus/";
 
-export function createHttp({ corpusDir, corpusId, pagesDir, publisher, registry, status }: HttpConfig): Hono {
+export function createHttp({
+  corpusDir,
+  corpusId,
+  pagesDir,
+  publisher,
+  registry,
+  status,
+  snapshotDir,
+  dashboard,
+}: HttpConfig): Hono {
   const app = new Hono();
   app.get("/healthz", (context) => context.text("ok\n", 200, { "Cache-Control": "no-store" }));
   app.get("/status", (context) => context.json(status(), 200, { "Cache-Control": "no-store" }));
@@ -31,11 +44,17 @@ export function createHttp({ corpusDir, corpusId, pagesDir, publisher, registry,
   app.get(`${CORPUS_PATH}${corpusId}/:file`, (context) =>
     serveFile(context, corpusDir, context.req.param("file"), IMMUTABLE),
   );
-  app.get(`${SNAPSHOT_PATH}:file`, (context) => {
-    const bytes = publisher.snapshot(context.req.param("file"));
-    if (bytes === null) return context.notFound();
+  app.get(`${SNAPSHOT_PATH}:file`, async (context) => {
+    const name = context.req.param("file");
+    const bytes = publisher.snapshot(name);
+    if (bytes === null) {
+      return (await hasSnapshot(snapshotDir, name))
+        ? serveFile(context, snapshotDir, name, IMMUTABLE)
+        : context.notFound();
+    }
     return context.body(bytes, 200, { "Content-Type": "application/octet-stream", "Cache-Control": IMMUTABLE });
   });
+  app.route("/", dashboard);
   app.get("/assets/:file", (context) => serveFile(context, `${pagesDir}/assets`, context.req.param("file"), IMMUTABLE));
   // The page itself must be asked for again: it names the assets of the build in use.
   app.get("/", (context) => serveFile(context, pagesDir, "index.html", "no-cache"));

@@ -375,6 +375,10 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
 
   function status(): Status {
     const nowMs = ports.nowMs();
+    const leases = new Map<WorkerId, number>();
+    for (const { worker, expired } of state.leases.values()) {
+      if (!expired) leases.set(worker, (leases.get(worker) ?? 0) + 1);
+    }
     const total = [...state.workers.values()].reduce((sum, worker) => sum + worker.tokens, 0);
     const list = [...workers].map(([id, worker]): WorkerStatus => {
       const record = state.workers.get(id);
@@ -390,6 +394,9 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
         share: total > 0 ? (record?.tokens ?? 0) / total : 0,
         refused: record?.refused ?? 0,
         waitingReason: record?.waitingReason ?? "",
+        behind: record === undefined || record.version < 0 ? null : state.version - record.version,
+        leases: leases.get(id) ?? 0,
+        strikes: record?.strikes ?? 0,
       };
     });
     return {

@@ -16,10 +16,12 @@ import { gptTensors } from "../shared/model/gpt.ts";
 import { initialParams } from "../shared/model/init.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
 import { ProtocolError } from "../shared/wire/protocol.ts";
-import type { RefusalCode, RunDescription, WorkerId } from "../shared/wire/protocol.ts";
+import type { RefusalCode, RunDescription, SnapshotReference, Version, WorkerId } from "../shared/wire/protocol.ts";
 import { scheduleOf } from "./runSpec.ts";
 import type { RunSpec } from "./runSpec.ts";
 import type { Corpus } from "./corpus.ts";
+import { dashboardRoutes } from "./dashboardRoutes.ts";
+import { openHistory } from "./history.ts";
 import { CORPUS_PATH, createHttp } from "./http.ts";
 import { openLedger } from "./ledger.ts";
 import type { EvaluationRow, RoundRow } from "./ledger.ts";
@@ -27,6 +29,7 @@ import { openOptimizer } from "./optimize.ts";
 import type { ContributionProblem } from "./optimize.ts";
 import { createMetrics } from "./metrics.ts";
 import { OperatorError } from "./operatorError.ts";
+import { createLive } from "./live.ts";
 import { createPublisher } from "./publish.ts";
 import { createRun } from "./run.ts";
 import type { Run } from "./run.ts";
@@ -156,6 +159,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const socketBytes = { in: 0, out: 0 };
   answerLater.end();
   const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
+  const offerSnapshot = (version: Version, hash: string): SnapshotReference =>
+    publisher.offer(version, hash, () => writeParams(layout, optimizer.params(), { version: String(version), hash, model: JSON.stringify(model) })); // prettier-ignore
   const sockets = openSockets(
     server,
     {
@@ -244,7 +249,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       rememberWorker: ({ secret, kind, name, backend }, id: WorkerId) =>
         attempt(() => ledger.rememberWorker({ id, secret, kind, name, backend, lastSeenMs: Date.now() })),
       publisher,
-      offerSnapshot: (version, hash) => publisher.offer(version, hash, () => writeParams(layout, optimizer.params(), { version: String(version), hash })), // prettier-ignore
+      offerSnapshot,
       metrics,
       socketBytes: () => ({ ...socketBytes }),
       onCommitted(row) {
@@ -256,6 +261,18 @@ export async function serve(options: ServeOptions): Promise<Served> {
       onFailed: fail,
     },
   );
+  const history = openHistory(join(runDir, "history.sqlite"), join(runDir, "ledger.sqlite"));
+  const live = createLive({ history, status: run.status, nowMs, process: randomUUID(), onProblem: onNotice });
+  const dashboard = dashboardRoutes({
+    history,
+    live,
+    snapshotDir,
+    offerNewest: () => offerSnapshot(optimizer.version(), optimizer.hash()),
+    parameterBytes: 4 * layout.parameters,
+    tokenizerPath: `${CORPUS_PATH}${corpusId}/${corpus.manifest.tokenizer.file}`,
+    pagesDir: options.pagesDir,
+    nowMs,
+  });
   const app = createHttp({
     corpusDir: corpus.dir,
     corpusId,
@@ -263,10 +280,16 @@ export async function serve(options: ServeOptions): Promise<Served> {
     publisher,
     registry: metrics.registry,
     status: run.status,
+    snapshotDir,
+    dashboard,
   });
   const answer = getRequestListener(app.fetch);
   server.on("request", (request, response) => void answer(request, response));
-  const timers = [setInterval(run.tick, TICK_MS), setInterval(run.reportProgress, PROGRESS_MS)];
+  const timers = [
+    setInterval(run.tick, TICK_MS),
+    setInterval(run.reportProgress, PROGRESS_MS),
+    setInterval(live.tick, PROGRESS_MS),
+  ];
 
   const { port } = server.address() as AddressInfo;
   return {
@@ -276,11 +299,13 @@ export async function serve(options: ServeOptions): Promise<Served> {
     async stop() {
       await run.halt();
       for (const timer of timers) clearInterval(timer);
+      live.close();
       await sockets.close("the coordinator stops");
       server.closeAllConnections();
       server.close();
       const { paramsPath } = await optimizer.snapshot();
       await optimizer.close();
+      history.close();
       ledger.close();
       return { snapshot: paramsPath };
     },

@@ -8,7 +8,7 @@
 
 import { existsSync } from "node:fs";
 import { readFile, readdir, rename, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { namedTensors, readParams } from "../shared/codec/paramsFile.ts";
 import { floatsOf, readSafetensors, safetensorsParts } from "../shared/codec/safetensors.ts";
 import { hashParams } from "../shared/numerics/hash.ts";
@@ -88,6 +88,11 @@ export async function listSnapshots(dir: string): Promise<SnapshotName[]> {
   return names.sort((a, b) => b.version - a.version || (a.hash < b.hash ? -1 : 1));
 }
 
+/** Whether a params file of this name is there; nothing else in the folder is anybody's business. */
+export async function hasSnapshot(dir: string, file: string): Promise<boolean> {
+  return (await listSnapshots(dir)).some(({ paramsPath }) => basename(paramsPath) === file);
+}
+
 /** @throws Error naming what is torn, missing or does not agree. */
 export async function readSnapshot(name: SnapshotName, layout: ParamLayout): Promise<Snapshot> {
   const params = new Float32Array(layout.length);
@@ -160,11 +165,18 @@ export async function readParamsFile(
   }
 }
 
-/** Removes all but the newest `keep` snapshots, and what interrupted writes left behind. */
+/**
+ * Removes all but the newest `keep` snapshots, and what interrupted writes left behind. Of the older ones the params stay
+ * of one for each time that the version doubled, so that it can be seen how the model came to be what it is: their number
+ * grows with the logarithm of the steps.
+ */
 export async function pruneSnapshots(dir: string, keep: number): Promise<void> {
-  for (const { paramsPath, optimizerPath } of (await listSnapshots(dir)).slice(keep)) {
-    await rm(paramsPath, { force: true });
+  let doublings = -1;
+  for (const { version, paramsPath, optimizerPath } of (await listSnapshots(dir)).slice(keep).reverse()) {
     await rm(optimizerPath, { force: true });
+    const isMilestone = Math.floor(Math.log2(version + 1)) > doublings;
+    if (isMilestone) doublings = Math.floor(Math.log2(version + 1));
+    else await rm(paramsPath, { force: true });
   }
   for (const file of await readdir(dir)) {
     if (file.endsWith(`.safetensors${TEMPORARY}`)) await rm(join(dir, file), { force: true });

@@ -17,6 +17,12 @@ export type WorkerStatus = {
   readonly share: number;
   readonly refused: number;
   readonly waitingReason: string;
+  /** Versions of θ that it is behind; null before it has any. */
+  readonly behind: number | null;
+  /** Leases it holds now. */
+  readonly leases: number;
+  /** Contributions refused for their content, one after the other. */
+  readonly strikes: number;
 };
 
 export type Status = {

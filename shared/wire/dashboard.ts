@@ -1,0 +1,129 @@
+/**
+ * @file What the coordinator tells a dashboard: the shape of its answers and of its live events (server-sent events, JSON).
+ * All of it is for reading, by anybody who may open the page; nothing here is secret, and nothing changes a run.
+ */
+import type { Backend } from "../engine/engine.ts";
+import type { Fallback } from "./protocol.ts";
+
+/** Where the live events come from. */
+export const LIVE_PATH = "/dashboard/live";
+/** The run's curves: `?from=&to=&points=`. */
+export const CURVES_PATH = "/dashboard/curves";
+/** Versions of θ that can be downloaded. */
+export const CHECKPOINTS_PATH = "/dashboard/checkpoints";
+
+/** One curve's values, one per point. */
+type Column = readonly number[];
+
+/**
+ * The rounds `from` … `to` as at most `points` points, each standing for `span` rounds in a row: means, and where a spike
+ * must not vanish in a mean the least and the greatest value too.
+ */
+export type Curves = {
+  readonly from: number;
+  readonly to: number;
+  readonly span: number;
+  /** The newest version that is taken in; behind the run's own only while an old ledger is read for the first time. */
+  readonly newest: number;
+  /** The last version of each point. */
+  readonly version: Column;
+  readonly atMs: Column;
+  /** Nats per token. */
+  readonly loss: Column;
+  readonly lossMin: Column;
+  readonly lossMax: Column;
+  readonly gradientNorm: Column;
+  readonly gradientNormMin: Column;
+  readonly gradientNormMax: Column;
+  readonly learningRate: Column;
+  readonly tokensPerSecond: Column;
+  readonly bytesInPerSecond: Column;
+  readonly bytesOutPerSecond: Column;
+  /** Mean time of a round, ms, and what of it was computing (the slowest worker's engine) and merging (the optimizer's step). */
+  readonly roundMs: Column;
+  readonly computeMs: Column;
+  readonly commitMs: Column;
+  /** Mean number of workers with a part in a round. */
+  readonly workers: Column;
+  readonly evaluations: { readonly version: Column; readonly loss: Column };
+};
+
+/** All rounds so far that this many workers had a part in. */
+export type ScalingPoint = {
+  readonly workers: number;
+  readonly rounds: number;
+  readonly tokens: number;
+  readonly roundMs: number;
+};
+
+export type DashboardWorker = {
+  readonly worker: string;
+  readonly name: string;
+  readonly kind: "node" | "browser";
+  readonly state: "joining" | "ready";
+  readonly backend: Backend | null;
+  readonly fallbacks: readonly Fallback[];
+  readonly tokens: number;
+  readonly tokensPerSecond: number;
+  readonly share: number;
+  readonly refused: number;
+  readonly waitingReason: string;
+  /** Versions of θ that it is behind; null before it has any. */
+  readonly behind: number | null;
+  /** Leases it holds now. */
+  readonly leases: number;
+  /** Contributions refused for their content, one after the other; it pauses after each. */
+  readonly strikes: number;
+};
+
+export type DashboardStatus = {
+  readonly run: string;
+  readonly phase: string;
+  readonly reason: string;
+  readonly version: number;
+  readonly steps: number;
+  readonly parameters: number;
+  readonly tokens: number;
+  readonly tokensPerSecond: number;
+  readonly trainLoss: number | null;
+  readonly validationLoss: number | null;
+  readonly learningRate: number;
+  readonly gradientNorm: number | null;
+  readonly codec: string;
+  readonly strict: boolean;
+  readonly counts: Readonly<Record<string, number>>;
+  readonly refusals: Readonly<Record<string, number>>;
+  readonly workers: readonly DashboardWorker[];
+};
+
+export type RunEvent = { readonly id: number; readonly atMs: number; readonly code: string; readonly text: string };
+
+export type Checkpoint = {
+  readonly version: number;
+  readonly hash: string;
+  /** Where its safetensors file is served, relative to the page. */
+  readonly path: string;
+  readonly bytes: number;
+  /** Of the last evaluation up to this version, nats per token. */
+  readonly validationLoss: number | null;
+  /** When it was written; null for θ as it is now, which is in memory only. */
+  readonly savedMs: number | null;
+};
+
+export type Checkpoints = {
+  /** Tells how the files are to be read; relative to the page. */
+  readonly tokenizerPath: string;
+  /** Oldest first. */
+  readonly checkpoints: readonly Checkpoint[];
+};
+
+/** The data of each live event, by its name. */
+export type LiveEvents = {
+  /** First on every connection. Another `process` than before: the coordinator was started again in between. */
+  readonly hello: { readonly process: string; readonly startedMs: number };
+  /** Once a second. */
+  readonly status: { readonly status: DashboardStatus; readonly scaling: readonly ScalingPoint[] };
+  /** Rounds committed since the last of these, oldest first; where there were too many, fetch the curves again. */
+  readonly rounds: { readonly curves: Curves };
+  readonly events: { readonly events: readonly RunEvent[] };
+};
