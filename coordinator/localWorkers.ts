@@ -25,14 +25,15 @@ export function startLocalWorkers({
   url,
   threads,
   engine,
-  token,
+  ownKey,
   onProblem,
 }: {
   readonly count: number;
   readonly url: string;
   readonly threads: number;
   readonly engine: string;
-  readonly token: string | null;
+  /** What the coordinator knows them by. */
+  readonly ownKey: string;
   /** One line that a worker printed on stderr, or what became of it. */
   readonly onProblem: (text: string) => void;
 }): LocalWorkers {
@@ -44,8 +45,8 @@ export function startLocalWorkers({
     const name = `local ${index + 1}`;
     const main = new URL("../worker-node/main.ts", import.meta.url).pathname;
     const flags = ["--url", url, "--threads", String(threads), "--engine", engine, "--name", name, "--quiet"];
-    // The token in the environment: a command line can be read by every user of the machine.
-    const env = token === null ? process.env : { ...process.env, MANYHANDS_TOKEN: token };
+    // In the environment: a command line can be read by every user of the machine.
+    const env = { ...process.env, MANYHANDS_OWN_KEY: ownKey };
     // The channel ("ipc") ends with this process, however it ends, and the worker with the channel.
     const child = spawn(process.execPath, [...process.execArgv, main, ...flags], {
       env,

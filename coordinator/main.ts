@@ -12,6 +12,7 @@ import type { Corpus } from "./corpus.ts";
 import { startLocalWorkers } from "./localWorkers.ts";
 import { fileProblem } from "../shared/operatorError.ts";
 import { OperatorError, runProgram } from "./operatorError.ts";
+import { newSecret } from "./secret.ts";
 import { resolveRun, storeRun } from "./resolveRun.ts";
 import { serve } from "./serve.ts";
 
@@ -35,7 +36,8 @@ async function main(): Promise<void> {
     reportStages((stage) => screen.line(`preparing the corpus: ${stage}`)),
   );
   const { spec, corpus, runDir, resumed, changes } = resolved;
-  const { workers, threads, engine, host, port, token, runsDir } = resolved.process;
+  const { workers, threads, engine, host, port, token, limits, proxies, origins, runsDir } = resolved.process;
+  const ownKey = newSecret();
   const served = await serve({
     spec,
     corpus,
@@ -44,6 +46,10 @@ async function main(): Promise<void> {
     host,
     port,
     token,
+    limits,
+    proxies,
+    origins,
+    ownKey,
     // The optimizer works while the workers wait for it: it may have all cores.
     threads: Math.min(8, availableParallelism()),
     onNotice: (text) => screen.line(text),
@@ -75,7 +81,7 @@ async function main(): Promise<void> {
     url: served.url,
     threads,
     engine,
-    token,
+    ownKey,
     onProblem: (problem) => screen.line(problem),
   });
   const shown = setInterval(() => screen.progress(served.status()), SHOW_MS);

@@ -5,6 +5,9 @@ import type { Sampling } from "../shared/data/windows.ts";
 import { presets, type ModelSpec } from "../shared/model/spec.ts";
 import type { Schedule } from "../shared/numerics/schedule.ts";
 import { OperatorError } from "../shared/operatorError.ts";
+import { defaultLimits, type Limits } from "./limits.ts";
+import type { OriginPolicy } from "./origin.ts";
+import { parseNetwork, type TrustedProxies } from "./peerAddress.ts";
 import {
   givenValue,
   settings,
@@ -71,6 +74,9 @@ export type ProcessSettings = {
   readonly host: string;
   readonly port: number;
   readonly token: string | null;
+  readonly limits: Limits;
+  readonly proxies: TrustedProxies;
+  readonly origins: OriginPolicy;
   readonly dataDir: string;
   readonly runsDir: string;
 };
@@ -116,13 +122,27 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
 }
 
 export function processSettings(given: Given, cores: number): ProcessSettings {
+  const limit = (name: keyof Limits): number => givenValue(given, `limits.${name}`) ?? defaultLimits[name];
+  const host = givenValue(given, "host") ?? DEFAULT_HOST;
+  const proxies = (givenValue(given, "trustProxy") ?? [])
+    .map((text) => parseNetwork(text))
+    .filter((network) => network !== null);
   return {
     workers: givenValue(given, "workers") ?? cores,
     threads: givenValue(given, "threads") ?? 1,
     engine: givenValue(given, "engine") ?? "auto",
-    host: givenValue(given, "host") ?? DEFAULT_HOST,
+    host,
     port: givenValue(given, "port") ?? 8080,
     token: givenValue(given, "token") ?? null,
+    limits: {
+      workers: limit("workers"),
+      workersPerAddress: limit("workersPerAddress"),
+      connectsPerSecond: limit("connectsPerSecond"),
+      requestsPerSecond: limit("requestsPerSecond"),
+      messagesPerSecond: limit("messagesPerSecond"),
+    },
+    proxies,
+    origins: { allowed: givenValue(given, "origin") ?? [], loopbackOnly: isLoopback(host) && proxies.length === 0 },
     dataDir: givenValue(given, "dataDir") ?? "data",
     runsDir: givenValue(given, "runsDir") ?? "runs",
   };

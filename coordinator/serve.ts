@@ -2,7 +2,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync } from "node:fs";
-import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -33,7 +32,14 @@ import { createLive } from "./live.ts";
 import { createPublisher } from "./publish.ts";
 import { createRun } from "./run.ts";
 import type { Run } from "./run.ts";
-import { newSecret, openSockets, sameSecret } from "./sockets.ts";
+import { openSockets } from "./sockets.ts";
+import { newSecret, sameSecret } from "./secret.ts";
+import { createEventLog } from "./eventLog.ts";
+import { createGate } from "./gate.ts";
+import { createGuardedServer, guardHttp } from "./httpGuard.ts";
+import type { Limits } from "./limits.ts";
+import type { OriginPolicy } from "./origin.ts";
+import type { TrustedProxies } from "./peerAddress.ts";
 import type { Status } from "./status.ts";
 
 export type ServeOptions = {
@@ -45,6 +51,11 @@ export type ServeOptions = {
   readonly host: string;
   readonly port: number;
   readonly token: string | null;
+  readonly limits: Limits;
+  readonly proxies: TrustedProxies;
+  readonly origins: OriginPolicy;
+  /** Known to the workers that are started with this coordinator: they need no token, and no limit holds for them. */
+  readonly ownKey: string;
   /** Threads for merging and the optimizer. */
   readonly threads: number;
   readonly onNotice: (text: string) => void;
@@ -75,9 +86,6 @@ const MIN_LEASE_MS = 10_000;
 /** How often a worker too slow for the rounds is given another chance. */
 const PROBE_EVERY_MS = 30_000;
 
-/** Bound on connections; each costs a socket and a few kilobytes. */
-const MAX_WORKERS = 1000;
-
 /** Updates kept for workers that are a little behind, in sizes of θ. */
 const UPDATES_KEPT = 4;
 
@@ -104,7 +112,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const snapshotDir = join(runDir, "snapshots");
   const layout = layoutOf(gptTensors(model));
   const units = Math.ceil(spec.batch / spec.unit);
-  const server = createServer();
+  const server = createGuardedServer(options.limits);
   const answerLater = notReady(server);
   // Before anything is written: a port in use is the likeliest mistake.
   await listen(server, options.host, options.port);
@@ -161,16 +169,21 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
   const offerSnapshot = (version: Version, hash: string): SnapshotReference =>
     publisher.offer(version, hash, () => writeParams(layout, optimizer.params(), { version: String(version), hash, model: JSON.stringify(model) })); // prettier-ignore
+  const { limits, proxies, origins, ownKey } = options;
+  const guard = guardHttp(server, { limits, proxies, origins, ownKey, onNotice, nowMs });
+  const admit = createGate({ token: options.token });
   const sockets = openSockets(
     server,
     {
       maxPayloadBytes: encodedBytes(codec, layout.length),
       heartbeatMs: HEARTBEAT_MS,
-      token: options.token,
-      maxWorkers: MAX_WORKERS,
+      limits,
+      addressOf: guard.addressOf,
+      originProblem: guard.originProblem,
     },
     {
-      identify({ resume }) {
+      async identify({ resume, token }, own) {
+        await admit(token, own);
         const known = resume === undefined ? null : ledger.findWorker(resume.worker);
         if (resume !== undefined && known !== null && sameSecret(resume.secret, known.secret)) {
           if (ledger.isBanned(known.id)) throw new ProtocolError("banned", "the operator has banned this worker");
@@ -245,7 +258,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       rememberPause: ledger.rememberPause,
       commitRound: ledger.commitRound,
       recordEvaluation: ledger.recordEvaluation,
-      logEvent: (code, text) => attempt(() => ledger.event(Date.now(), code, text)),
+      logEvent: createEventLog((code, text) => attempt(() => ledger.event(Date.now(), code, text)), nowMs),
       rememberWorker: ({ secret, kind, name, backend }, id: WorkerId) =>
         attempt(() => ledger.rememberWorker({ id, secret, kind, name, backend, lastSeenMs: Date.now() })),
       publisher,
@@ -284,7 +297,9 @@ export async function serve(options: ServeOptions): Promise<Served> {
     dashboard,
   });
   const answer = getRequestListener(app.fetch);
-  server.on("request", (request, response) => void answer(request, response));
+  server.on("request", (request, response) => {
+    if (guard.admits(request, response)) void answer(request, response);
+  });
   const timers = [
     setInterval(run.tick, TICK_MS),
     setInterval(run.reportProgress, PROGRESS_MS),

@@ -9,6 +9,8 @@ import type { Sampling } from "../shared/data/windows.ts";
 import { presets, type Preset } from "../shared/model/spec.ts";
 import { OperatorError } from "../shared/operatorError.ts";
 import { parseTokenizerChoice, TOKENIZER_CHOICES } from "./corpusSource.ts";
+import { defaultLimits } from "./limits.ts";
+import { parseNetwork } from "./peerAddress.ts";
 
 export type EngineChoice = "auto" | "onnx" | "wasm" | "cpu";
 
@@ -53,6 +55,13 @@ export type SettingValues = {
   readonly host: string;
   readonly port: number;
   readonly token: string;
+  readonly origin: readonly string[];
+  readonly trustProxy: readonly string[];
+  readonly "limits.workers": number;
+  readonly "limits.workersPerAddress": number;
+  readonly "limits.connectsPerSecond": number;
+  readonly "limits.requestsPerSecond": number;
+  readonly "limits.messagesPerSecond": number;
   readonly dataDir: string;
   readonly runsDir: string;
 };
@@ -63,7 +72,7 @@ export type SettingPath = keyof SettingValues;
 export type Given = ReadonlyMap<SettingPath, { readonly value: unknown; readonly where: string }>;
 
 export type Setting<Value = unknown> = {
-  readonly group: "Run" | "Data" | "Model" | "Training" | "Optimizer" | "Evaluation" | "Process";
+  readonly group: "Run" | "Data" | "Model" | "Training" | "Optimizer" | "Evaluation" | "Process" | "Edge";
   readonly flag: string;
   readonly about: string;
   readonly type: z.ZodType<Value>;
@@ -288,6 +297,52 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     allowed: "1 to 200 characters",
     form: "text",
   },
+  origin: {
+    group: "Edge",
+    flag: "--origin <url...>",
+    about: "pages elsewhere that may join, such as https://train.example.org (default: this coordinator's own)",
+    type: z.array(z.string().refine(isOrigin)).min(1).max(100),
+    allowed: "one or more origins: http:// or https://, a host, and nothing after it",
+    form: "list",
+  },
+  trustProxy: {
+    group: "Edge",
+    flag: "--trust-proxy <cidr...>",
+    about: "proxies whose X-Forwarded-For is believed, such as 10.0.0.0/8 (default: none)",
+    type: z.array(z.string().refine((value) => parseNetwork(value) !== null)).min(1).max(100), // prettier-ignore
+    allowed: "one or more IP addresses or networks such as 10.0.0.0/8",
+    form: "list",
+  },
+  "limits.workers": {
+    group: "Edge",
+    flag: "--max-workers <n>",
+    about: `worker connections in all (default: ${defaultLimits.workers})`,
+    ...whole(1, 100_000),
+  },
+  "limits.workersPerAddress": {
+    group: "Edge",
+    flag: "--workers-per-address <n>",
+    about: `worker connections of one address (default: ${defaultLimits.workersPerAddress})`,
+    ...whole(1, 100_000),
+  },
+  "limits.connectsPerSecond": {
+    group: "Edge",
+    flag: "--connects-per-second <n>",
+    about: `new worker connections of one address (default: ${defaultLimits.connectsPerSecond})`,
+    ...whole(1, 100_000),
+  },
+  "limits.requestsPerSecond": {
+    group: "Edge",
+    flag: "--requests-per-second <n>",
+    about: `HTTP requests of one address (default: ${defaultLimits.requestsPerSecond})`,
+    ...whole(1, 1_000_000),
+  },
+  "limits.messagesPerSecond": {
+    group: "Edge",
+    flag: "--messages-per-second <n>",
+    about: `of one worker, beyond what its leases ask for (default: ${defaultLimits.messagesPerSecond})`,
+    ...whole(1, 1_000_000),
+  },
   dataDir: { group: "Process", flag: "--data-dir <dir>", about: "prepared corpora (default: data)", ...path },
   runsDir: { group: "Process", flag: "--runs-dir <dir>", about: "runs (default: runs)", ...path },
 };
@@ -308,4 +363,9 @@ export function givenValue<Path extends SettingPath>(given: Given, path: Path): 
 function show(value: unknown): string {
   if (Array.isArray(value)) return value.map(show).join(" ");
   return typeof value === "string" && value !== "" ? value : JSON.stringify(value);
+}
+
+/** As a browser writes it in an Origin header. */
+function isOrigin(value: string): boolean {
+  return /^https?:/.test(value) && URL.canParse(value) && new URL(value).origin === value;
 }

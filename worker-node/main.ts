@@ -49,7 +49,8 @@ function run(config: WorkerConfig): void {
   session = runSession(
     { kind: "node", name: config.name, token: config.token, url: config.url, seed: randomInt(2 ** 31) },
     {
-      connect: (handlers) => connectSocket(`${config.url.replace(/^http/, "ws")}/socket`, MAX_FRAME_BYTES, handlers),
+      connect: (handlers) => 
+        connectSocket(`${config.url.replace(/^http/, "ws")}/socket`, MAX_FRAME_BYTES, process.env["MANYHANDS_OWN_KEY"], handlers), // prettier-ignore
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
       compute: (command) => compute.postMessage(command, memoryOf(command)),
       nowMs: () => performance.now(),

@@ -2,11 +2,18 @@
 import { WebSocket } from "ws";
 import type { Transport, TransportHandlers } from "../shared/wire/transport.ts";
 
-export function connectSocket(url: string, maxPayloadBytes: number, handlers: TransportHandlers): Transport {
+/** @param ownKey with which a coordinator knows the workers that it started itself. */
+export function connectSocket(
+  url: string,
+  maxPayloadBytes: number,
+  ownKey: string | undefined,
+  handlers: TransportHandlers,
+): Transport {
   const socket = new WebSocket(url, {
     perMessageDeflate: false,
     maxPayload: maxPayloadBytes,
     handshakeTimeout: 10_000,
+    ...(ownKey === undefined ? {} : { headers: { authorization: `Bearer ${ownKey}` } }),
     // Masking protects proxies from what scripts in browsers can be made to send; this process is no browser, and with a
     // zero mask ws leaves megabytes of gradients as they are.
     generateMask: (mask: Buffer) => mask.fill(0),
@@ -35,5 +42,6 @@ export function connectSocket(url: string, maxPayloadBytes: number, handlers: Tr
 function describe(error: Error & { code?: string }, url: string): string {
   if (error.code === "ECONNREFUSED") return `nothing listens at ${url}`;
   if (error.code === "ENOTFOUND") return `no host of that name: ${url}`;
+  if (error.message.endsWith("429")) return "too many connections from this address";
   return error.message;
 }

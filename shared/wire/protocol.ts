@@ -159,6 +159,8 @@ export type RefusalCode =
   | "too-large"
   | "protocol-version"
   | "bad-token"
+  | "bad-invite"
+  | "bad-origin"
   | "out-of-order"
   | "unknown-lease"
   | "stale-version"
@@ -172,6 +174,8 @@ export type RefusalCode =
   | "heartbeat-timeout"
   | "too-slow-reader"
   | "too-many-workers"
+  | "address-limit"
+  | "rate-limit"
   | "kicked"
   | "banned";
 

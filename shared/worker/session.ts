@@ -338,5 +338,5 @@ function isConnected(state: SessionState): boolean {
 
 /** Trying again would be refused again. */
 function isFinal(code: string): boolean {
-  return code === "protocol-version" || code === "bad-token" || code === "banned";
+  return code === "protocol-version" || code === "bad-token" || code === "bad-invite" || code === "banned";
 }
