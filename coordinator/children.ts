@@ -1,9 +1,12 @@
 /** @file Programs of this project that the coordinator starts and waits for: it imports nothing from the folders they are in. */
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { extname, join, resolve } from "node:path";
 
 const root = resolve(import.meta.dirname, "..");
+
+/** `.ts` as it was written, `.js` in an image: programs come in the same form as this file. */
+const extension = extname(import.meta.filename);
 
 /** Where the built pages are. */
 export const pagesDir: string = join(root, "dist/pages");
@@ -12,19 +15,22 @@ export const pagesDir: string = join(root, "dist/pages");
 export async function buildPages(): Promise<string | null> {
   const built = statSync(join(pagesDir, "index.html"), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   const sources = ["worker-browser", "shared", "vite.config.ts", "package.json"].map((name) => join(root, name));
-  // An installed image has the pages and not their sources.
+  // An image has the pages and not their sources.
+  if (built > 0 && !existsSync(join(root, "worker-browser"))) return null;
   if (built > 0 && sources.every((path) => newest(path) <= built)) return null;
-  const { code, stderr } = await runProgramFile("worker-browser/build.ts", []);
+  const { code, stderr } = await runProgramFile("worker-browser/build", []);
   return code === 0 ? null : stderr.trim();
 }
 
-/** The text that the finished model writes, or null with the reason on `onProblem`. */
+/** The text that the finished model writes; null where there is no program for it, or with the reason on `onProblem`. */
 export async function sampleText(
   { name, runsDir, prompt, tokens }: { name: string; runsDir: string; prompt: string; tokens: number },
   onProblem: (text: string) => void,
 ): Promise<string | null> {
+  // An image has only the programs that it is for.
+  if (!existsSync(join(root, `worker-node/generate${extension}`))) return null;
   const flags = ["--run", name, "--runs-dir", runsDir, "--prompt", prompt, "--tokens", String(tokens), "--seed", "1"];
-  const { code, stdout, stderr } = await runProgramFile("worker-node/generate.ts", flags);
+  const { code, stdout, stderr } = await runProgramFile("worker-node/generate", flags);
   if (code === 0) return stdout.trimEnd();
   onProblem(`no sample: ${stderr.trim()}`);
   return null;
@@ -34,7 +40,9 @@ function runProgramFile(
   file: string,
   flags: readonly string[],
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [join(root, file), ...flags], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [join(root, `${file}${extension}`), ...flags], {
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const text = { stdout: "", stderr: "" };
   child.stdout.on("data", (data: Buffer) => (text.stdout += data.toString()));
   child.stderr.on("data", (data: Buffer) => (text.stderr += data.toString()));

@@ -11,6 +11,9 @@ export type Settings = {
   readonly given: Given;
 };
 
+/** A command line can be read by every user of the machine, the environment cannot; and an image sets its own defaults there. */
+const environment: Partial<Record<SettingPath, string>> = { token: "MANYHANDS_TOKEN", log: "MANYHANDS_LOG" };
+
 /** @param argv without the program's own name. @throws OperatorError for a flag that is unknown or whose value is not allowed. */
 export function parseArguments(argv: readonly string[]): Settings {
   const program = new Command("npm start --").description(
@@ -22,8 +25,8 @@ export function parseArguments(argv: readonly string[]): Settings {
   for (const path of settingPaths) {
     const { flag, about, group } = settings[path];
     const option = new Option(flag, about).helpGroup(group);
-    // A command line can be read by every user of the machine; the environment cannot.
-    if (path === "token") option.env("MANYHANDS_TOKEN");
+    const variable = environment[path];
+    if (variable !== undefined) option.env(variable);
     options.set(path, option);
     program.addOption(option);
     if (option.isBoolean()) program.addOption(new Option(flag.replace("--", "--no-"), "the opposite").helpGroup(group));

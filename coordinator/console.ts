@@ -1,12 +1,16 @@
-/** @file What the operator sees in the terminal: a progress bar where there is a terminal, a line now and then where not. */
+/** @file What the operator sees: a progress bar in a terminal, a line now and then elsewhere; as structured logs, everything. */
 import { MultiBar, Presets } from "cli-progress";
 import type { SingleBar } from "cli-progress";
+import { createLogger } from "./log.ts";
+import type { Logger, LogKind } from "./log.ts";
 import type { Status } from "./status.ts";
 
 export type Console = {
   /** One line that stays. */
   readonly line: (text: string) => void;
   readonly progress: (status: Status) => void;
+  /** Something that happened to the run, for the logs of a service; a person is not shown each of them. */
+  readonly event: (code: string, text: string) => void;
   /** Leaves the last state of the bar on the screen. */
   readonly end: () => void;
 };
@@ -14,8 +18,10 @@ export type Console = {
 /** Where lines go to a file or a log: often enough to see that it lives. */
 const LINE_EVERY_MS = 5000;
 
-export function openConsole(out: NodeJS.WriteStream): Console {
-  return out.isTTY ? terminal(out) : log(out);
+/** @param kind `terminal`: as `out` is a terminal or not; otherwise structured, on stdout. */
+export async function openConsole(out: NodeJS.WriteStream, kind: LogKind): Promise<Console> {
+  if (kind !== "terminal") return structured(await createLogger(kind, "coordinator"));
+  return out.isTTY ? terminal(out) : lines(out);
 }
 
 function terminal(out: NodeJS.WriteStream): Console {
@@ -34,6 +40,7 @@ function terminal(out: NodeJS.WriteStream): Console {
       bar.setTotal(Math.max(1, status.steps));
       bar.update(status.version, { text: describe(status) });
     },
+    event: () => {},
     end() {
       bars.stop();
       bar = null;
@@ -41,20 +48,41 @@ function terminal(out: NodeJS.WriteStream): Console {
   };
 }
 
-function log(out: NodeJS.WriteStream): Console {
-  let lastMs = -Infinity;
-  let lastText = "";
+function lines(out: NodeJS.WriteStream): Console {
   return {
     line: (text) => void out.write(`${text}\n`),
-    progress(status) {
-      const nowMs = performance.now();
-      const text = describe(status);
-      if (text === lastText || (nowMs - lastMs < LINE_EVERY_MS && status.phase !== "finished")) return;
-      lastMs = nowMs;
-      lastText = text;
-      out.write(`${text}\n`);
-    },
+    progress: nowAndThen((_, text) => void out.write(`${text}\n`)),
+    event: () => {},
     end: () => {},
+  };
+}
+
+/** What happens as it should; every other event is a refusal or a failure. */
+const ordinary: ReadonlySet<string> = new Set(["joined", "left"]);
+
+function structured(log: Logger): Console {
+  return {
+    line: (text) => log.info(text),
+    progress: nowAndThen(
+      ({ phase, version, steps, trainLoss, validationLoss, tokens, tokensPerSecond, workers }, text) =>
+      log.info({ event: "progress", phase, version, steps, trainLoss, validationLoss, tokens, tokensPerSecond, workers: workers.length }, text), // prettier-ignore
+    ),
+    event: (event, text) => (ordinary.has(event) ? log.info({ event }, text) : log.warn({ event }, text)),
+    end: () => {},
+  };
+}
+
+/** Calls back when there is news, not more often than {@link LINE_EVERY_MS}, and once at the end. */
+function nowAndThen(show: (status: Status, text: string) => void): (status: Status) => void {
+  let lastMs = -Infinity;
+  let lastText = "";
+  return (status) => {
+    const nowMs = performance.now();
+    const text = describe(status);
+    if (text === lastText || (nowMs - lastMs < LINE_EVERY_MS && status.phase !== "finished")) return;
+    lastMs = nowMs;
+    lastText = text;
+    show(status, text);
   };
 }
 

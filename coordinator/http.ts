@@ -5,6 +5,7 @@ import { IMMUTABLE, serveFile } from "./files.ts";
 import type { Publisher } from "./publish.ts";
 import { SNAPSHOT_PATH } from "./publish.ts";
 import { hasSnapshot } from "./snapshot.ts";
+import { SOCKET_PATH } from "./sockets.ts";
 import type { Status } from "./status.ts";
 
 export type HttpConfig = {
@@ -40,6 +41,13 @@ export function createHttp({
   app.get("/status", (context) => context.json(status(), 200, { "Cache-Control": "no-store" }));
   app.get("/metrics", async (context) =>
     context.body(await registry.metrics(), 200, { "Content-Type": registry.contentType, "Cache-Control": "no-store" }),
+  );
+  // Whoever meets this asked for a WebSocket, and a proxy on the way made a plain request of it.
+  app.get(SOCKET_PATH, (context) =>
+    context.text("this is a WebSocket; a proxy on the way must pass the headers Upgrade and Connection\n", 426, {
+      Connection: "Upgrade",
+      Upgrade: "websocket",
+    }),
   );
   app.get(`${CORPUS_PATH}${corpusId}/:file`, (context) =>
     serveFile(context, corpusDir, context.req.param("file"), IMMUTABLE),

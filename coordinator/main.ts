@@ -13,8 +13,10 @@ import { startLocalWorkers } from "./localWorkers.ts";
 import { fileProblem } from "../shared/operatorError.ts";
 import { OperatorError, runProgram } from "./operatorError.ts";
 import { newSecret } from "./secret.ts";
-import { resolveRun, storeRun } from "./resolveRun.ts";
+import { givenSettings, resolveRun, storeRun } from "./resolveRun.ts";
+import { processSettings } from "./runSpec.ts";
 import { serve } from "./serve.ts";
+import { requireVolume } from "./volume.ts";
 
 /** How often the terminal is brought up to date. */
 const SHOW_MS = 250;
@@ -28,15 +30,18 @@ const SAMPLE_TOKENS = 160;
 await runProgram(main);
 
 async function main(): Promise<void> {
+  const handled = endOnSignals();
   const settings = parseArguments(process.argv.slice(2));
-  const screen = openConsole(process.stdout);
+  requireVolume(process.env["MANYHANDS_VOLUME"]);
+  const { log } = processSettings(await givenSettings(settings), availableParallelism());
+  const screen = await openConsole(process.stdout, log);
   const pages = buildPages();
   const resolved = await resolveRun(
     settings,
     reportStages((stage) => screen.line(`preparing the corpus: ${stage}`)),
   );
   const { spec, corpus, runDir, resumed, changes } = resolved;
-  const { workers, threads, engine, host, port, token, limits, proxies, origins, runsDir } = resolved.process;
+  const { workers, threads, engine, host, port, token, limits, proxies, origins, stay, runsDir } = resolved.process;
   const ownKey = newSecret();
   const served = await serve({
     spec,
@@ -53,6 +58,7 @@ async function main(): Promise<void> {
     // The optimizer works while the workers wait for it: it may have all cores.
     threads: Math.min(8, availableParallelism()),
     onNotice: (text) => screen.line(text),
+    onEvent: screen.event,
     onRound: () => {},
     onEvaluated: () => {},
   }).catch((error: Error) => {
@@ -76,6 +82,7 @@ async function main(): Promise<void> {
   screen.line(`join with Node:       npm run worker -- --url ${served.url}`);
 
   const { promise: interrupted, stop: interrupt } = onInterrupt();
+  handled();
   const local = startLocalWorkers({
     count: workers,
     url: served.url,
@@ -92,6 +99,11 @@ async function main(): Promise<void> {
       return "failed" as const;
     },
   );
+  if (outcome === "finished" && stay) {
+    screen.progress(served.status());
+    screen.line("the run is finished; serving on until stopped");
+    await interrupted;
+  }
   clearInterval(shown);
   const last = served.status();
   screen.progress(last);
@@ -108,6 +120,8 @@ async function main(): Promise<void> {
     screen.line(`stopped at step ${last.version} of ${last.steps}; the same command goes on from there`);
     return;
   }
+  // Whoever stops a service waits for it.
+  if (stay) return;
   const sample = await sampleText(
     { name: spec.name, runsDir, prompt: await firstWords(corpus), tokens: SAMPLE_TOKENS },
     (problem) => screen.line(problem),
@@ -116,6 +130,24 @@ async function main(): Promise<void> {
   screen.line(`model:     ${relative(process.cwd(), snapshot)}`);
   screen.line(`write:     npm run generate -- --run ${spec.name} --prompt "My fellow citizens"`);
   screen.line(`take away: npm run export -- --run ${spec.name} --out my-model`);
+}
+
+/**
+ * Until there is something to end with care, a signal ends the process: as process 1 of a container, one that nobody handles
+ * would do nothing. Elsewhere that is the system's default. The returned function undoes it.
+ */
+function endOnSignals(): () => void {
+  if (process.pid !== 1) return () => {};
+  process.on("SIGINT", endAtOnce);
+  process.on("SIGTERM", endAtOnce);
+  return () => {
+    process.off("SIGINT", endAtOnce);
+    process.off("SIGTERM", endAtOnce);
+  };
+}
+
+function endAtOnce(): never {
+  process.exit(0);
 }
 
 /** Resolves at the first Ctrl-C or SIGTERM; a second one does not wait for anything. */

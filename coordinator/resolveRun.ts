@@ -41,8 +41,7 @@ const TOKENIZER_COPY = "tokenizer.json";
 
 /** @throws OperatorError for everything that the person who started this can mend. */
 export async function resolveRun(settings: Settings, onProgress: OnCorpusProgress = () => {}): Promise<ResolvedRun> {
-  const file: Given = settings.configFile === undefined ? new Map() : await readRunFile(settings.configFile);
-  const given = overlay(file, absoluteFiles(settings.given));
+  const given = await givenSettings(settings);
   const local = processSettings(given, availableParallelism());
   const { name } = draftSpec(given);
   const runDir = resolve(local.runsDir, name);
@@ -55,6 +54,12 @@ export async function resolveRun(settings: Settings, onProgress: OnCorpusProgres
   if (stored) requireSameCorpus(corpus.manifest, stored.manifest, draft, given);
   const spec: RunSpec = { ...draft, model: { ...draft.model, vocabulary: corpus.manifest.tokenizer.vocabulary } };
   return { spec, process: local, corpus, runDir, resumed: stored !== undefined, changes };
+}
+
+/** The flags over what the file says. @throws OperatorError when the file cannot be read. */
+export async function givenSettings(settings: Settings): Promise<Given> {
+  const file: Given = settings.configFile === undefined ? new Map() : await readRunFile(settings.configFile);
+  return overlay(file, absoluteFiles(settings.given));
 }
 
 /**

@@ -426,6 +426,11 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
   if (start.paused !== null) dispatch({ type: "paused", cause: "operator", reason: start.paused });
   return {
     joined(id, { kind, name, secret }) {
+      if (state.phase === "finished") {
+        // Not remembered: there is nothing left that it could be needed for.
+        ports.send(id, { type: "finished", version: state.version });
+        return;
+      }
       const worker = { kind, name, secret, backend: null, fallbacks: [], rate: createRate() };
       if (workers.has(id)) gone(id, "connected again");
       workers.set(id, worker);

@@ -8,6 +8,7 @@ import { OperatorError } from "../shared/operatorError.ts";
 import { defaultLimits, type Limits } from "./limits.ts";
 import type { OriginPolicy } from "./origin.ts";
 import { parseNetwork, type TrustedProxies } from "./peerAddress.ts";
+import type { LogKind } from "./log.ts";
 import {
   givenValue,
   settings,
@@ -77,6 +78,9 @@ export type ProcessSettings = {
   readonly limits: Limits;
   readonly proxies: TrustedProxies;
   readonly origins: OriginPolicy;
+  /** Serve on after the last step. */
+  readonly stay: boolean;
+  readonly log: LogKind;
   readonly dataDir: string;
   readonly runsDir: string;
 };
@@ -143,6 +147,8 @@ export function processSettings(given: Given, cores: number): ProcessSettings {
     },
     proxies,
     origins: { allowed: givenValue(given, "origin") ?? [], loopbackOnly: isLoopback(host) && proxies.length === 0 },
+    stay: givenValue(given, "stay") ?? false,
+    log: givenValue(given, "log") ?? "terminal",
     dataDir: givenValue(given, "dataDir") ?? "data",
     runsDir: givenValue(given, "runsDir") ?? "runs",
   };

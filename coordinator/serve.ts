@@ -59,6 +59,8 @@ export type ServeOptions = {
   /** Threads for merging and the optimizer. */
   readonly threads: number;
   readonly onNotice: (text: string) => void;
+  /** Everything that goes into the ledger's events. */
+  readonly onEvent?: (code: string, text: string) => void;
   readonly onRound: (row: RoundRow) => void;
   readonly onEvaluated: (row: EvaluationRow) => void;
 };
@@ -258,7 +260,10 @@ export async function serve(options: ServeOptions): Promise<Served> {
       rememberPause: ledger.rememberPause,
       commitRound: ledger.commitRound,
       recordEvaluation: ledger.recordEvaluation,
-      logEvent: createEventLog((code, text) => attempt(() => ledger.event(Date.now(), code, text)), nowMs),
+      logEvent: createEventLog((code, text) => {
+        options.onEvent?.(code, text);
+        attempt(() => ledger.event(Date.now(), code, text));
+      }, nowMs),
       rememberWorker: ({ secret, kind, name, backend }, id: WorkerId) =>
         attempt(() => ledger.rememberWorker({ id, secret, kind, name, backend, lastSeenMs: Date.now() })),
       publisher,

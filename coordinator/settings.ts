@@ -11,6 +11,7 @@ import { OperatorError } from "../shared/operatorError.ts";
 import { parseTokenizerChoice, TOKENIZER_CHOICES } from "./corpusSource.ts";
 import { defaultLimits } from "./limits.ts";
 import { parseNetwork } from "./peerAddress.ts";
+import { logKinds, type LogKind } from "./log.ts";
 
 export type EngineChoice = "auto" | "onnx" | "wasm" | "cpu";
 
@@ -62,6 +63,8 @@ export type SettingValues = {
   readonly "limits.connectsPerSecond": number;
   readonly "limits.requestsPerSecond": number;
   readonly "limits.messagesPerSecond": number;
+  readonly stay: boolean;
+  readonly log: LogKind;
   readonly dataDir: string;
   readonly runsDir: string;
 };
@@ -342,6 +345,19 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     flag: "--messages-per-second <n>",
     about: `of one worker, beyond what its leases ask for (default: ${defaultLimits.messagesPerSecond})`,
     ...whole(1, 1_000_000),
+  },
+  stay: {
+    group: "Process",
+    flag: "--stay",
+    about: "serve on after the last step, until stopped (default: no)",
+    ...yesOrNo,
+  },
+  log: {
+    group: "Process",
+    flag: "--log <kind>",
+    about: `${logKinds.join(", ")}: news and a progress bar, or everything as JSON or in words (default: terminal)`,
+    ...choice(logKinds),
+    form: "text",
   },
   dataDir: { group: "Process", flag: "--data-dir <dir>", about: "prepared corpora (default: data)", ...path },
   runsDir: { group: "Process", flag: "--runs-dir <dir>", about: "runs (default: runs)", ...path },

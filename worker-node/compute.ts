@@ -8,6 +8,9 @@ import { fetchBytes } from "./fetch.ts";
 
 export type ComputeData = { readonly threads: number; readonly engine: EnginePreference };
 
+/** `end`: no more commands, and no more than the unit in work. */
+export type ThreadCommand = ComputeCommand | { readonly type: "end" };
+
 const port = parentPort;
 if (port === null) throw new Error("compute.ts runs in a worker thread");
 const { threads, engine: preference } = workerData as ComputeData;
@@ -19,4 +22,8 @@ const compute = createCompute({
   nowMs: () => performance.now(),
   yieldToEvents: () => new Promise((resolve) => setImmediate(resolve)),
 });
-port.on("message", (command: ComputeCommand) => compute.command(command));
+port.on("message", (command: ThreadCommand) => {
+  // With its port closed the thread ends once what it is doing is done.
+  if (command.type === "end") port.close();
+  else compute.command(command);
+});

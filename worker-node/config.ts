@@ -2,6 +2,7 @@
 import { hostname } from "node:os";
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { EnginePreference } from "./engine.ts";
+import { logKinds, type LogKind } from "./log.ts";
 
 export type WorkerConfig = {
   /** The coordinator's HTTP origin, without a slash at the end. */
@@ -11,16 +12,31 @@ export type WorkerConfig = {
   readonly name: string;
   readonly token: string | null;
   readonly quiet: boolean;
+  readonly log: LogKind;
+  /** Where a supervisor may ask how the worker is; null for nowhere. */
+  readonly healthPort: number | null;
 };
 
 export function parseWorkerArguments(argv: readonly string[]): WorkerConfig {
   const program = new Command("npm run worker --")
     .description("Computes for a manyhands coordinator until the run is finished or you press Ctrl-C.")
-    .requiredOption("--url <url>", "address of the coordinator, e.g. http://192.168.1.5:8080", parseUrl)
+    .addOption(
+      new Option("--url <url>", "address of the coordinator, e.g. http://192.168.1.5:8080 (or MANYHANDS_URL)")
+        .env("MANYHANDS_URL")
+        .argParser(parseUrl)
+        .makeOptionMandatory(),
+    )
     .option("--threads <n>", "threads for computing", parseThreads, 1)
     .addOption(new Option("--engine <name>", "what computes").choices(["auto", "onnx", "wasm", "cpu"]).default("auto"))
     .option("--name <name>", "what the coordinator's operator sees", parseName, hostname().slice(0, 64))
     .option("--token <token>", "when the run asks for one (or MANYHANDS_TOKEN)", process.env["MANYHANDS_TOKEN"])
+    .addOption(
+      new Option("--log <kind>", "for a person, or structured lines (or MANYHANDS_LOG)")
+        .choices(logKinds)
+        .env("MANYHANDS_LOG")
+        .default("terminal"),
+    )
+    .option("--health-port <n>", "GET /healthz and /readyz answer there (default: nowhere)", parsePort, null)
     .option("--quiet", "print problems only", false)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.split("\n")[0] + "\n") });
@@ -43,6 +59,14 @@ function parseThreads(value: string): number {
     throw new InvalidArgumentError("Allowed: a whole number from 1 to 1024.");
   }
   return threads;
+}
+
+function parsePort(value: string): number {
+  const port = Number(value);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new InvalidArgumentError("Allowed: a whole number from 0 to 65535.");
+  }
+  return port;
 }
 
 function parseName(value: string): string {

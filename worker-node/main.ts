@@ -3,12 +3,16 @@ import { Worker } from "node:worker_threads";
 import { randomInt } from "node:crypto";
 import { CommanderError } from "commander";
 import type { ComputeCommand, ComputeEvent } from "../shared/worker/commands.ts";
+import { OperatorError } from "../shared/operatorError.ts";
 import { runSession } from "../shared/worker/run.ts";
 import type { RunningSession } from "../shared/worker/run.ts";
 import type { SessionState } from "../shared/worker/session.ts";
-import type { ComputeData } from "./compute.ts";
+import type { ComputeData, ThreadCommand } from "./compute.ts";
 import { parseWorkerArguments } from "./config.ts";
 import type { WorkerConfig } from "./config.ts";
+import { serveHealth } from "./health.ts";
+import { openLog } from "./log.ts";
+import type { Log } from "./log.ts";
 import { connectSocket } from "./socket.ts";
 
 /** Updates of the largest model we name (GPT-2 XL in f32) and some; a coordinator that sends more is not ours. */
@@ -17,28 +21,38 @@ const MAX_FRAME_BYTES = 8 * 2 ** 30;
 /** A message of this size was put together from several reads of the socket, in a buffer of its own; smaller ones share one. */
 const OWN_BUFFER_BYTES = 128 * 1024;
 
+/** Less than the three seconds of a coordinator and the ten of a container engine, which then insist. */
+const END_MS = 2500;
+
+// ONNX Runtime sends telemetry to its makers unless this is set before it is loaded; a thread's own environment is not enough.
+process.env["ORT_DISABLE_TELEMETRY"] = "1";
+
 try {
-  run(parseWorkerArguments(process.argv.slice(2)));
+  const config = parseWorkerArguments(process.argv.slice(2));
+  await run(config, config.quiet ? () => {} : await openLog(config.log));
 } catch (error) {
+  if (error instanceof OperatorError) {
+    process.stderr.write(`error: ${error.message}\n`);
+    process.exit(2);
+  }
   if (!(error instanceof CommanderError)) throw error;
   // commander has printed its line; --help is no mistake.
   process.exitCode = error.exitCode === 0 ? 0 : 2;
 }
 
-function run(config: WorkerConfig): void {
-  const log = (text: string): void => {
-    if (!config.quiet) process.stdout.write(`${text}\n`);
-  };
+async function run(config: WorkerConfig, log: Log): Promise<void> {
   const data: ComputeData = { threads: config.threads, engine: config.engine };
   const compute = new Worker(new URL("./compute.ts", import.meta.url), { workerData: data });
   let session: RunningSession | null = null;
+  let health: { port: number; close: () => void } | null = null;
   const report = progressReporter(log);
   const onChange = (state: SessionState): void => {
     report(state);
     if (state.phase.name !== "ended") return;
     process.exitCode = state.phase.ok ? 0 : 1;
     if (!state.phase.ok) process.stderr.write(`${state.phase.reason}\n`);
-    void compute.terminate();
+    health?.close();
+    endThread(compute);
     if (process.connected) process.disconnect();
   };
   compute.on("message", (event: ComputeEvent) => session?.computed(event));
@@ -63,11 +77,26 @@ function run(config: WorkerConfig): void {
     },
     null,
   );
+  const { state } = session;
+  if (config.healthPort !== null) {
+    health = await serveHealth(config.healthPort, state);
+    log(`health: port ${health.port}`, { event: "health", port: health.port });
+  }
   const stop = (): void => session.stop("stopped by its owner");
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
   // Started by a coordinator: its end is ours.
   process.once("disconnect", stop);
+}
+
+/**
+ * Lets the thread end by itself: to terminate one inside ONNX Runtime takes the process down with a segmentation fault. One
+ * whose step takes longer than {@link END_MS} is not waited for: its leases are given back, there is nothing left to lose.
+ */
+function endThread(thread: Worker): void {
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+  thread.postMessage({ type: "end" } satisfies ThreadCommand);
+  setTimeout(() => process.kill(process.pid, "SIGKILL"), END_MS).unref();
 }
 
 /** What moves to the compute thread instead of being copied. Small payloads share memory with others: those are copied. */
@@ -79,21 +108,23 @@ function memoryOf(command: ComputeCommand): ArrayBuffer[] {
 }
 
 /** Prints what a person at this machine wants to know, once per change. */
-function progressReporter(log: (text: string) => void): (state: SessionState) => void {
+function progressReporter(log: Log): (state: SessionState) => void {
   let last = "";
   let lastProgressMs = -Infinity;
   return (state) => {
     const line = describe(state);
     if (line !== last) {
       last = line;
-      log(line);
+      log(line, { phase: state.phase.name });
     }
     const { progress } = state;
     if (progress === null || state.phase.name !== "working" || performance.now() - lastProgressMs < 5000) return;
     lastProgressMs = performance.now();
     const loss = progress.trainLoss === null ? "–" : progress.trainLoss.toFixed(4);
     const speed = `${Math.round(progress.yourTokensPerSecond)} of ${Math.round(progress.tokensPerSecond)} tokens/s`;
-    log(`step ${progress.version}/${progress.steps}  loss ${loss}  ${speed} computed here`);
+    const { version, steps, trainLoss, yourTokensPerSecond, tokensPerSecond } = progress;
+    const fields = { event: "progress", version, steps, trainLoss, yourTokensPerSecond, tokensPerSecond };
+    log(`step ${version}/${steps}  loss ${loss}  ${speed} computed here`, fields);
   };
 }
 

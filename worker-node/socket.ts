@@ -1,6 +1,7 @@
 /** @file A worker's transport over `ws`. */
 import { WebSocket } from "ws";
 import type { Transport, TransportHandlers } from "../shared/wire/transport.ts";
+import { answerProblem, connectionProblem } from "./connectionProblem.ts";
 
 /** @param ownKey with which a coordinator knows the workers that it started itself. */
 export function connectSocket(
@@ -18,13 +19,17 @@ export function connectSocket(
     // zero mask ws leaves megabytes of gradients as they are.
     generateMask: (mask: Buffer) => mask.fill(0),
   });
-  let reason = "connection closed";
+  let reason: string | null = null;
   socket.on("open", handlers.onOpen);
   socket.on("message", (data: Buffer) => handlers.onFrame(data));
   socket.on("error", (error) => {
-    reason = describe(error, url);
+    reason ??= connectionProblem(error, url);
   });
-  socket.on("close", () => handlers.onClose(reason));
+  socket.on("unexpected-response", (_, { statusCode = 0 }) => {
+    reason = answerProblem(statusCode, url);
+    socket.terminate();
+  });
+  socket.on("close", () => handlers.onClose(reason ?? "connection closed"));
   return {
     send: (bytes, onSent) => {
       if (socket.readyState !== WebSocket.OPEN) return;
@@ -37,11 +42,4 @@ export function connectSocket(
       socket.close(1000, why.slice(0, 100));
     },
   };
-}
-
-function describe(error: Error & { code?: string }, url: string): string {
-  if (error.code === "ECONNREFUSED") return `nothing listens at ${url}`;
-  if (error.code === "ENOTFOUND") return `no host of that name: ${url}`;
-  if (error.message.endsWith("429")) return "too many connections from this address";
-  return error.message;
 }

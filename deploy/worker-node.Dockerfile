@@ -1,0 +1,31 @@
+# A Node worker: docker build -f deploy/worker-node.Dockerfile -t manyhands-worker .
+# The stage "build" is the same, line by line, as that of coordinator.Dockerfile: it is built once for both.
+ARG BASE_IMAGE=node:24-slim
+
+FROM ${BASE_IMAGE} AS build
+WORKDIR /src
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+COPY . .
+RUN npm sbom --package-lock-only --omit=dev --sbom-format=cyclonedx >/src/sbom.cdx.json \
+ && node worker-browser/build.ts \
+ && node deploy/bundle.ts coordinator /out/coordinator \
+ && node deploy/bundle.ts worker-node /out/worker-node
+
+FROM ${BASE_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="manyhands worker" \
+      org.opencontainers.image.description="Trains one transformer on many borrowed machines: a Node worker" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+WORKDIR /app
+COPY --from=build /out/worker-node ./
+COPY --from=build /src/LICENSE /src/sbom.cdx.json ./
+ENV NODE_ENV=production MANYHANDS_LOG=json
+USER 1000:1000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["node", "-e", "fetch('http://127.0.0.1:9091/healthz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+ENTRYPOINT ["node", "--external-memory-accounted-in-global-limit", "worker-node/main.js", "--health-port", "9091"]
