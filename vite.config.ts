@@ -18,7 +18,13 @@ export default defineConfig({
     // tfjs backends are large, loaded one at a time, and only after somebody joined.
     chunkSizeWarningLimit: 2000,
     assetsInlineLimit: 0,
-    rolldownOptions: { input: { index: folder("worker-browser/index.html") } },
+    rolldownOptions: {
+      input: {
+        index: folder("worker-browser/index.html"),
+        dashboard: folder("worker-browser/dashboard.html"),
+        playground: folder("worker-browser/playground.html"),
+      },
+    },
   },
   worker: { format: "es" },
 });

@@ -15,6 +15,10 @@ export type History = {
   readonly scaling: () => ScalingPoint[];
   /** The newest `limit` events after the event `id`, oldest first. */
   readonly eventsAfter: (id: number, limit: number) => RunEvent[];
+  /** The first `limit` evaluations of versions after this one. */
+  readonly evaluationsAfter: (version: number, limit: number) => Curves["evaluations"];
+  /** The newest version that was evaluated; 0 before the first. */
+  readonly lastEvaluated: () => number;
   /** Mean validation loss of the last evaluation at or before a version; null before the first. */
   readonly validationLossAt: (version: number) => number | null;
   readonly close: () => void;
@@ -117,6 +121,11 @@ export function openHistory(file: string, ledgerFile: string): History {
     "SELECT lossSum / tokens AS loss FROM ledger.evaluation WHERE version <= ? ORDER BY version DESC LIMIT 1",
   );
 
+  const readEvaluationsAfter = database.prepare(
+    "SELECT version, lossSum / tokens AS loss FROM ledger.evaluation WHERE version > ? ORDER BY version LIMIT ?",
+  );
+  const lastEvaluated = database.prepare("SELECT max(version) AS version FROM ledger.evaluation");
+
   const newestTaken = (): number => (taken.get() as { version: number } | undefined)?.version ?? 0;
 
   return {
@@ -146,19 +155,21 @@ export function openHistory(file: string, ledgerFile: string): History {
       const span = isShort ? 1 : (SPANS.find((size) => rounds / size <= BUCKETS_A_POINT * points) ?? SPANS.at(-1)!);
       const buckets = (isShort ? readRounds.all(from, last) : readBuckets.all(span, firstOf(from, span), last)) as Bucket[]; // prettier-ignore
       const together = Math.max(1, Math.ceil(buckets.length / points));
-      const evaluations = readEvaluations.all(from, last, Math.max(1, Math.ceil(rounds / points))) as { version: number; loss: number }[]; // prettier-ignore
+      const evaluations = readEvaluations.all(from, last, Math.max(1, Math.ceil(rounds / points)));
       return {
         ...columns(combine(buckets, together)),
         from,
         to: last,
         span: span * together,
         newest,
-        evaluations: { version: evaluations.map(({ version }) => version), loss: evaluations.map(({ loss }) => digits(loss)) }, // prettier-ignore
+        evaluations: evaluationColumns(evaluations),
       };
     },
 
     scaling: () => readScaling.all() as ScalingPoint[],
     eventsAfter: (id, limit) => readEvents.all(id, limit) as RunEvent[],
+    evaluationsAfter: (version, limit) => evaluationColumns(readEvaluationsAfter.all(version, limit)),
+    lastEvaluated: () => (lastEvaluated.get() as { version: number | null }).version ?? 0,
     validationLossAt: (version) => (readEvaluation.get(version) as { loss: number } | undefined)?.loss ?? null,
     close: () => database.close(),
   };
@@ -220,6 +231,11 @@ function columns(buckets: readonly Bucket[]): Omit<Curves, "from" | "to" | "span
     commitMs: column(({ commitMs, rounds }) => commitMs / rounds),
     workers: column(({ workers, rounds }) => workers / rounds),
   };
+}
+
+function evaluationColumns(rows: readonly unknown[]): Curves["evaluations"] {
+  const evaluations = rows as readonly { readonly version: number; readonly loss: number }[];
+  return { version: evaluations.map(({ version }) => version), loss: evaluations.map(({ loss }) => digits(loss)) };
 }
 
 function perSecond(amount: number, ms: number): number {

@@ -50,6 +50,7 @@ export function createLive({
   const startedMs = nowMs();
   const readers = new Set<ReadableStreamDefaultController<Uint8Array>>();
   let toldVersion: number | null = null;
+  let toldEvaluation = 0;
   let toldEvent = 0;
   let hasFailed = false;
   let isClosed = false;
@@ -69,8 +70,10 @@ export function createLive({
     let text = encode("status", { status: status(), scaling: history.scaling() });
     if (toldVersion !== null) {
       const curves = history.curves({ from: toldVersion + 1, to: Infinity, points: MAX_POINTS });
-      if (curves.version.length > 0 || curves.evaluations.version.length > 0) text += encode("rounds", { curves });
+      const evaluations = history.evaluationsAfter(toldEvaluation, MAX_POINTS);
+      if (curves.version.length + evaluations.version.length > 0) text += encode("rounds", { curves, evaluations });
       toldVersion = curves.newest;
+      toldEvaluation = evaluations.version.at(-1) ?? toldEvaluation;
     }
     const events = history.eventsAfter(toldEvent, MAX_EVENTS);
     if (events.length > 0) text += encode("events", { events });
@@ -98,6 +101,7 @@ export function createLive({
             if (readers.size === 0) {
               // Nobody was told anything for a while: what is new begins now.
               toldVersion = history.curves({ from: 1, to: 0, points: 1 }).newest;
+              toldEvaluation = history.lastEvaluated();
               toldEvent = history.eventsAfter(0, 1).at(-1)?.id ?? 0;
             }
             readers.add(controller);

@@ -123,7 +123,7 @@ export type LiveEvents = {
   readonly hello: { readonly process: string; readonly startedMs: number };
   /** Once a second. */
   readonly status: { readonly status: DashboardStatus; readonly scaling: readonly ScalingPoint[] };
-  /** Rounds committed since the last of these, oldest first; where there were too many, fetch the curves again. */
-  readonly rounds: { readonly curves: Curves };
+  /** What was committed and evaluated since the last of these; an evaluation comes some rounds after its version. */
+  readonly rounds: { readonly curves: Curves; readonly evaluations: Curves["evaluations"] };
   readonly events: { readonly events: readonly RunEvent[] };
 };

@@ -101,6 +101,17 @@ test("a reader is told which process this is, how the run stands, and then only 
   expect((await next()).map(({ name }) => name)).toEqual(["status"]);
 });
 
+test("an evaluation is told when it is there, however many rounds after its version", async () => {
+  for (let version = 1; version <= 9; version++) commit(version);
+  live.tick();
+  const { next } = reader();
+  await next();
+  ledger.recordEvaluation({ version: 4, samples: 1, tokens: 10, lossSum: 30, atMs: 5 });
+  live.tick();
+  const told = (await next()).find(({ name }) => name === "rounds");
+  expect(told?.data).toMatchObject({ curves: { version: [] }, evaluations: { version: [4], loss: [3] } });
+});
+
 test("[I5] readers are bounded, and who leaves makes room", async () => {
   const first = reader();
   reader();

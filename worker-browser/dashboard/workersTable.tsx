@@ -1,0 +1,166 @@
+/** @file Who takes part: sortable, filtered, a page at a time, so that 500 workers cost no more than 20. */
+import type { VNode } from "preact";
+import { useState } from "preact/hooks";
+import type { DashboardWorker } from "../../shared/wire/dashboard.ts";
+import { count, percent } from "../pages/format.ts";
+import { perform } from "./controls.tsx";
+import type { Feed } from "./feed.ts";
+import { words, type Words } from "./words.ts";
+
+const ROWS = 20;
+
+type SortKey = "name" | "backend" | "tokensPerSecond" | "share" | "behind" | "leases" | "refused";
+
+type Sort = { readonly key: SortKey; readonly down: boolean };
+
+export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
+  const text = words().workers;
+  const [sort, setSort] = useState<Sort>({ key: "tokensPerSecond", down: true });
+  const [filter, setFilter] = useState("");
+  const [page, setPage] = useState(0);
+  const all = feed.status.value?.workers ?? [];
+  const chosen = arrange(all, filter, sort);
+  const pages = Math.max(1, Math.ceil(chosen.length / ROWS));
+  const shown = Math.min(page, pages - 1);
+  const rows = chosen.slice(shown * ROWS, (shown + 1) * ROWS);
+  const columns: readonly (readonly [SortKey, string])[] = [
+    ["name", text.name],
+    ["backend", text.backend],
+    ["tokensPerSecond", text.speed],
+    ["share", text.share],
+    ["behind", text.behind],
+    ["leases", text.leases],
+    ["refused", text.refused],
+  ];
+  return (
+    <section class="card" aria-labelledby="workers">
+      <div class="heading">
+        <h2 id="workers">
+          {text.title} <span class="soft">{all.length}</span>
+        </h2>
+        <input
+          type="search"
+          aria-label={text.filter}
+          placeholder={text.filter}
+          value={filter}
+          onInput={({ currentTarget }) => {
+            setFilter(currentTarget.value);
+            setPage(0);
+          }}
+        />
+      </div>
+      {all.length === 0 ? (
+        <p class="soft">{text.none}</p>
+      ) : (
+        <div class="scroll" tabIndex={0} role="region" aria-label={text.title}>
+          <table class="workers">
+            <thead>
+              <tr>
+                {columns.map(([key, title]) => (
+                  <th
+                    scope="col"
+                    class={isNumber(key) ? "number" : ""}
+                    aria-sort={sort.key !== key ? "none" : sort.down ? "descending" : "ascending"}
+                  >
+                    <button
+                      type="button"
+                      class="sort"
+                      onClick={() => setSort({ key, down: sort.key === key ? !sort.down : isNumber(key) })}
+                    >
+                      {title}
+                      <span aria-hidden="true">{sort.key !== key ? "" : sort.down ? " ↓" : " ↑"}</span>
+                    </button>
+                  </th>
+                ))}
+                <th scope="col">{text.waiting}</th>
+                <th scope="col">{text.actions}</th>
+              </tr>
+            </thead>
+            <tbody>
+              {rows.map((worker) => (
+                <Row key={worker.worker} worker={worker} text={text} />
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {pages > 1 ? (
+        <p class="pages">
+          <button type="button" disabled={shown === 0} onClick={() => setPage(shown - 1)}>
+            {text.previous}
+          </button>
+          <span class="soft">{text.page(shown * ROWS + 1, shown * ROWS + rows.length, chosen.length)}</span>
+          <button type="button" disabled={shown === pages - 1} onClick={() => setPage(shown + 1)}>
+            {text.next}
+          </button>
+        </p>
+      ) : null}
+    </section>
+  );
+}
+
+function Row({ worker, text }: { readonly worker: DashboardWorker; readonly text: Words["workers"] }): VNode {
+  const name = worker.name || worker.worker;
+  const [fallback] = worker.fallbacks;
+  return (
+    <tr data-worker={worker.worker}>
+      <th scope="row">
+        {name} <span class="soft">{worker.name === "" ? worker.kind : worker.worker.slice(0, 8)}</span>
+      </th>
+      <td>
+        {worker.backend ?? text.joining}
+        {fallback === undefined ? null : (
+          <span class="soft" title={text.fallback(fallback.backend, fallback.reason)}>
+            {" "}
+            ({text.fallback(fallback.backend, fallback.reason).slice(0, 60)})
+          </span>
+        )}
+      </td>
+      <td class="number">{count(worker.tokensPerSecond)}</td>
+      <td class="number">{percent(worker.share)}</td>
+      <td class="number">{worker.behind ?? "–"}</td>
+      <td class="number">{worker.leases}</td>
+      <td class="number">
+        {worker.refused}
+        {worker.strikes > 0 ? <span class="bad"> {text.strikes(worker.strikes)}</span> : null}
+      </td>
+      <td class="reason soft">{worker.waitingReason}</td>
+      <td class="buttons">
+        <button
+          type="button"
+          aria-label={text.kickWho(name)}
+          onClick={() => void perform(text.kickWho(name), "POST", "kick", { worker: worker.worker })}
+        >
+          {text.kick}
+        </button>
+        <button
+          type="button"
+          class="danger"
+          aria-label={text.banWho(name)}
+          onClick={() => {
+            if (confirm(text.sureBan(name))) void perform(text.banWho(name), "POST", "ban", { worker: worker.worker });
+          }}
+        >
+          {text.ban}
+        </button>
+      </td>
+    </tr>
+  );
+}
+
+function arrange(workers: readonly DashboardWorker[], filter: string, { key, down }: Sort): DashboardWorker[] {
+  const wanted = filter.trim().toLowerCase();
+  const value = (worker: DashboardWorker): string | number => worker[key] ?? "";
+  return workers
+    .filter(({ name, worker, backend }) => `${name} ${worker} ${backend ?? ""}`.toLowerCase().includes(wanted))
+    .sort((a, b) => {
+      const [x, y] = [value(a), value(b)];
+      const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+      // Rows with equal values must not change places every second.
+      return (down ? -order : order) || a.worker.localeCompare(b.worker);
+    });
+}
+
+function isNumber(key: SortKey): boolean {
+  return key !== "name" && key !== "backend";
+}
