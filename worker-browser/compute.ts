@@ -3,27 +3,43 @@ import type { Engine } from "../shared/engine/engine.ts";
 import { createCompute } from "../shared/worker/compute.ts";
 import { chooseEngine } from "./engine.ts";
 import type { ComputeToSession, EngineChoice, SessionToCompute } from "./messages.ts";
+import { inMicroBatches } from "../shared/engine/microBatch.ts";
 import { createFetcher } from "./shards.ts";
 
-let choice: EngineChoice = { force: null, avoid: [] };
+let choice: EngineChoice = { force: null, avoid: [], rows: null };
+
+/** Often enough to see that something happens. */
+const REPORT_DOWNLOAD_MS = 100;
 
 const post = (message: ComputeToSession, transfer: ArrayBuffer[] = []): void => self.postMessage(message, { transfer });
 
 const compute = createCompute({
   createEngine: async (run, layout) => {
-    const chosen = await chooseEngine({ spec: run.model, layout, ...choice }).catch((error: unknown) => {
+    const chosen = await chooseEngine({
+      spec: run.model,
+      layout,
+      ...choice,
+      onCompiled: (programs) => post({ type: "warmUp", warmUp: { name: "compile", programs } }),
+    }).catch((error: unknown) => {
       post({ type: "unable", reason: error instanceof Error ? error.message : String(error) });
       throw error;
     });
     post({ type: "device", device: chosen.device });
-    const broken = (reason: string): void => post({ type: "broken", backend: chosen.engine.backend, reason });
-    void chosen.lost.then(broken);
-    return { engine: guarded(chosen.engine, chosen.fault, broken), fallbacks: chosen.fallbacks };
+    const { backend } = chosen.engine;
+    const broken = (reason: string, rows: number | null): void =>
+      post({ type: "broken", backend, reason, outOfMemoryWith: isOutOfMemory(reason) ? rows : null });
+    void chosen.lost.then((reason) => broken(reason, null));
+    const engine = guarded(chosen.engine, chosen.fault, broken);
+    const { rows } = choice;
+    return { engine: rows === null ? engine : inMicroBatches(engine, rows), fallbacks: chosen.fallbacks };
   },
-  fetchBytes: createFetcher(),
+  fetchBytes: createFetcher({
+    onProgress: reportDownload(),
+    onFetched: (bytes, url) => post({ type: "fetched", bytes, isSnapshot: url.includes("/snapshots/") }),
+  }),
   emit: (event, transfer) => post({ type: "event", event }, transfer),
   nowMs: () => performance.now(),
-  yieldToEvents: () => new Promise((resolve) => setTimeout(resolve, 0)),
+  pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
 });
 
 self.addEventListener("message", ({ data }: MessageEvent<SessionToCompute>) => {
@@ -40,25 +56,46 @@ self.addEventListener("message", ({ data }: MessageEvent<SessionToCompute>) => {
 });
 
 /** The engine, but nothing it returns is believed once the GPU reported an error: tfjs goes on with garbage. */
-function guarded(engine: Engine, fault: () => string | null, broken: (reason: string) => void): Engine {
-  const watch = async <T>(work: Promise<T>): Promise<T> => {
+function guarded(
+  engine: Engine,
+  fault: () => string | null,
+  broken: (reason: string, rows: number | null) => void,
+): Engine {
+  const watch = async <T>(work: Promise<T>, rows: number | null = null): Promise<T> => {
     try {
       const result = await work;
       const found = fault();
       if (found !== null) throw new Error(found);
       return result;
     } catch (error) {
-      // A RangeError is about what we were given, not about the machine.
-      if (!(error instanceof RangeError)) broken(error instanceof Error ? error.message : String(error));
+      const reason = error instanceof Error ? error.message : String(error);
+      // A RangeError is about what we were given, not about the machine, unless it is about an array that cannot be had.
+      if (!(error instanceof RangeError) || isOutOfMemory(reason)) broken(reason, rows);
       throw error;
     }
   };
   return {
     backend: engine.backend,
     load: (params) => watch(engine.load(params)),
-    gradient: (batch, gradient) => watch(engine.gradient(batch, gradient)),
-    loss: (batch) => watch(engine.loss(batch)),
-    logits: (inputs, batchSize) => watch(engine.logits(inputs, batchSize)),
+    gradient: (batch, gradient) => watch(engine.gradient(batch, gradient), batch.batchSize),
+    loss: (batch) => watch(engine.loss(batch), batch.batchSize),
+    logits: (inputs, batchSize) => watch(engine.logits(inputs, batchSize), batchSize),
     dispose: () => engine.dispose(),
+  };
+}
+
+/** As browsers, WebGPU implementations and Emscripten say it. */
+function isOutOfMemory(reason: string): boolean {
+  return /out of memory|\boom\b|allocation failed|allocation size overflow|enlarge memory|memory access out of bounds|device memory/i.test(reason); // prettier-ignore
+}
+
+/** Tells the page how far the downloads are, all of them together, and not more often than anybody can see. */
+function reportDownload(): (bytes: number, totalBytes: number | null) => void {
+  let lastMs = -Infinity;
+  return (bytes, totalBytes) => {
+    const nowMs = performance.now();
+    if (nowMs - lastMs < REPORT_DOWNLOAD_MS && bytes !== totalBytes) return;
+    lastMs = nowMs;
+    post({ type: "warmUp", warmUp: { name: "download", bytes, totalBytes } });
   };
 }

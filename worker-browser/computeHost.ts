@@ -2,12 +2,15 @@
 import type { Backend } from "../shared/engine/engine.ts";
 import type { ComputeCommand, ComputeEvent } from "../shared/worker/commands.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
-import type { ComputeToSession, SessionToCompute } from "./messages.ts";
+import type { ComputeToSession, SessionToCompute, SmallerPieces, WarmUp } from "./messages.ts";
 
 export type ComputeHostConfig = {
   readonly force: string | null;
   readonly onEvent: (event: ComputeEvent) => void;
   readonly onDevice: (device: string) => void;
+  readonly onWarmUp: (warmUp: WarmUp) => void;
+  readonly onFetched: (bytes: number, isSnapshot: boolean) => void;
+  readonly onSmallerPieces: (smallerPieces: SmallerPieces) => void;
   /** No backend works, or no compute thread lives long enough to be of use. */
   readonly onGivingUp: (reason: string) => void;
 };
@@ -24,11 +27,15 @@ const FAILURES_PER_BACKEND = 2;
 /** Every backend may fail twice, once of them without having been known; no machine that works comes near. */
 const FAILURES_WITHOUT_WORK = 8;
 
-export function createComputeHost({ force, onEvent, onDevice, onGivingUp }: ComputeHostConfig): ComputeHost {
+export function createComputeHost(config: ComputeHostConfig): ComputeHost {
+  const { force, onEvent, onGivingUp } = config;
   let worker: Worker | null = null;
   let terminated = false;
   /** A new thread is told what the old one knew. */
   let prepare: ComputeCommand | null = null;
+  let pace: ComputeCommand | null = null;
+  /** Of the backend that ran out of memory; another one begins with whole units. */
+  let pieces: SmallerPieces | null = null;
   let failures: Backend[] = [];
   let withoutWork = 0;
   const avoid: Fallback[] = [];
@@ -42,8 +49,9 @@ export function createComputeHost({ force, onEvent, onDevice, onGivingUp }: Comp
       event.preventDefault();
       if (mine === worker) broken(null, `the compute thread broke: ${event.message}`);
     });
-    const choice: SessionToCompute = { type: "choice", choice: { force, avoid } };
+    const choice: SessionToCompute = { type: "choice", choice: { force, avoid, rows: pieces?.rows ?? null } };
     mine.postMessage(choice);
+    if (pace !== null) send(mine, pace);
     return mine;
   }
 
@@ -54,17 +62,34 @@ export function createComputeHost({ force, onEvent, onDevice, onGivingUp }: Comp
         onEvent(message.event);
         break;
       case "device":
-        onDevice(message.device);
+        config.onDevice(message.device);
+        break;
+      case "warmUp":
+        config.onWarmUp(message.warmUp);
+        break;
+      case "fetched":
+        config.onFetched(message.bytes, message.isSnapshot);
         break;
       case "unable":
         onGivingUp(message.reason);
         break;
       case "broken":
-        broken(message.backend, message.reason);
+        if (!halved(message)) broken(message.backend, message.reason);
         break;
       default:
         message satisfies never;
     }
+  }
+
+  /** Whether the thread is replaced by one that computes half as much at a time. As often as a unit can be halved, per backend. */
+  function halved({ backend, reason, outOfMemoryWith }: Extract<ComputeToSession, { type: "broken" }>): boolean {
+    if (outOfMemoryWith === null || outOfMemoryWith < 2) return false;
+    pieces = { backend, rows: Math.ceil(outOfMemoryWith / 2), reason };
+    config.onSmallerPieces(pieces);
+    worker?.terminate();
+    worker = null;
+    onEvent({ type: "failed", during: "work", message: reason });
+    return true;
   }
 
   function broken(backend: Backend | null, reason: string): void {
@@ -76,6 +101,7 @@ export function createComputeHost({ force, onEvent, onDevice, onGivingUp }: Comp
       if (failures.filter((failed) => failed === backend).length >= FAILURES_PER_BACKEND && force === null) {
         avoid.push({ backend, reason });
         failures = failures.filter((failed) => failed !== backend);
+        pieces = null;
       }
     }
     if (withoutWork >= FAILURES_WITHOUT_WORK) onGivingUp(`${reason} (${withoutWork} failures in a row)`);
@@ -86,9 +112,10 @@ export function createComputeHost({ force, onEvent, onDevice, onGivingUp }: Comp
     command: (command) => {
       if (terminated) return;
       if (command.type === "prepare") prepare = command;
+      if (command.type === "pace") pace = command;
       // The next thread starts with the next command, not at once: the session decides how soon it tries again.
       if (worker === null) {
-        if (command.type === "forget" || command.type === "recycle") return;
+        if (command.type === "forget" || command.type === "recycle" || command.type === "pace") return;
         worker = start();
         if (prepare !== null && command.type !== "prepare") send(worker, prepare);
       }

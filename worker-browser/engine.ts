@@ -31,7 +31,13 @@ export async function chooseEngine({
   layout,
   force,
   avoid,
-}: { readonly spec: ModelSpec; readonly layout: ParamLayout } & EngineChoice): Promise<ChosenEngine> {
+  onCompiled = () => {},
+}: {
+  readonly spec: ModelSpec;
+  readonly layout: ParamLayout;
+  /** How many GPU programs have been compiled: the first step waits for them. */
+  readonly onCompiled?: (programs: number) => void;
+} & Omit<EngineChoice, "rows">): Promise<ChosenEngine> {
   const fallbacks: Fallback[] = [];
   const candidates = force === null ? backends : backends.filter((backend) => backend === force);
   if (candidates.length === 0) throw new Error(`there is no backend "${force}": must be one of ${backends.join(", ")}`);
@@ -42,7 +48,7 @@ export async function chooseEngine({
       continue;
     }
     try {
-      const started = await startBackend(backend);
+      const started = await startBackend(backend, onCompiled);
       return { ...started, engine: await createEagerEngine({ spec, layout, backend }), fallbacks };
     } catch (error) {
       fallbacks.push({ backend, reason: (error instanceof Error ? error.message : String(error)).slice(0, 300) });
@@ -53,25 +59,28 @@ export async function chooseEngine({
 }
 
 /** Registers the backend with tfjs and lets it prove itself. @throws Error with the reason why it cannot be used. */
-export async function startBackend(backend: TfjsBackend): Promise<StartedBackend> {
-  const started = await starters[backend]();
+export async function startBackend(
+  backend: TfjsBackend,
+  onCompiled: (programs: number) => void = () => {},
+): Promise<StartedBackend> {
+  const started = await starters[backend](onCompiled);
   // The cpu backend is plain JavaScript, slow and simple: the reference that the others must agree with.
   if (backend === "cpu") return started;
-  await starters.cpu();
+  await starters.cpu(onCompiled);
   await selfCheck(backend);
   const fault = started.fault();
   if (fault !== null) throw new Error(fault);
   return started;
 }
 
-const starters: Readonly<Record<TfjsBackend, () => Promise<StartedBackend>>> = {
-  webgpu: async () => {
+const starters: Readonly<Record<TfjsBackend, (onCompiled: (programs: number) => void) => Promise<StartedBackend>>> = {
+  webgpu: async (onCompiled) => {
     if (!("gpu" in navigator)) {
       throw new Error(
         isSecureContext ? "this browser has no WebGPU" : "browsers offer WebGPU only on https pages and on localhost",
       );
     }
-    return (await import("./backends/webgpu.ts")).start();
+    return (await import("./backends/webgpu.ts")).start(onCompiled);
   },
   webgl: async () => (await import("./backends/webgl.ts")).start(),
   wasm: async () => (await import("./backends/wasm.ts")).start(),

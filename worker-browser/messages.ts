@@ -6,6 +6,7 @@ import type { Backend } from "../shared/engine/engine.ts";
 import type { ComputeCommand, ComputeEvent } from "../shared/worker/commands.ts";
 import type { SessionConfig, SessionState } from "../shared/worker/session.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
+import type { DataRecord, GuestSituation } from "./guest.ts";
 
 export type TfjsBackend = Exclude<Backend, "onnx">;
 
@@ -14,6 +15,30 @@ export type EngineChoice = {
   readonly force: string | null;
   /** Backends that broke while working, and how. */
   readonly avoid: readonly Fallback[];
+  /** Windows computed at a time, after the memory was not enough for more; null: whole units. */
+  readonly rows: number | null;
+};
+
+/** What happens before the first gradient: the bytes that arrived, then the GPU programs that were compiled. */
+export type WarmUp =
+  | { readonly name: "download"; readonly bytes: number; readonly totalBytes: number | null }
+  | { readonly name: "compile"; readonly programs: number };
+
+/** The memory was not enough; from then on this many windows are computed at a time. */
+export type SmallerPieces = { readonly backend: Backend; readonly rows: number; readonly reason: string };
+
+/** Since this tab joined. */
+export type Usage = {
+  readonly bytesUp: number;
+  readonly bytesDown: number;
+  readonly bytesLastHour: number;
+  /** Kept by the page, so that a reload does not begin a new hour. */
+  readonly record: DataRecord;
+  /** What one step moves, up and down together; 0 before the first. */
+  readonly roundBytes: number;
+  /** Time inside the engine, and time in which work was allowed. */
+  readonly computeMs: number;
+  readonly workingMs: number;
 };
 
 export type PageToSession =
@@ -23,7 +48,12 @@ export type PageToSession =
       readonly identity: SessionState["identity"];
       readonly socketUrl: string;
       readonly force: string | null;
+      readonly guest: GuestSituation;
+      readonly record: DataRecord;
     }
+  | { readonly type: "guest"; readonly guest: GuestSituation }
+  /** The machine went offline, came back, or woke up. */
+  | { readonly type: "network"; readonly reason: string }
   /** Stops computing at once, gives leases back, says goodbye. */
   | { readonly type: "stop"; readonly reason: string };
 
@@ -32,6 +62,10 @@ export type SessionToPage =
   | { readonly type: "remember"; readonly identity: NonNullable<SessionState["identity"]> }
   /** What computes, in the browser's words: "nvidia ampere". */
   | { readonly type: "device"; readonly device: string }
+  | { readonly type: "warmUp"; readonly warmUp: WarmUp }
+  | { readonly type: "smallerPieces"; readonly smallerPieces: SmallerPieces }
+  /** About once a second. */
+  | { readonly type: "usage"; readonly usage: Usage }
   /** This browser cannot take part; the goodbye is being said. */
   | { readonly type: "gaveUp"; readonly reason: string };
 
@@ -43,7 +77,16 @@ export type SessionToCompute =
 export type ComputeToSession =
   | { readonly type: "event"; readonly event: ComputeEvent }
   | { readonly type: "device"; readonly device: string }
+  | { readonly type: "warmUp"; readonly warmUp: WarmUp }
+  /** A request over HTTP is over. */
+  | { readonly type: "fetched"; readonly bytes: number; readonly isSnapshot: boolean }
   /** No backend works here. */
   | { readonly type: "unable"; readonly reason: string }
   /** This thread is of no more use: its GPU is gone, or what it computes cannot be trusted. */
-  | { readonly type: "broken"; readonly backend: Backend; readonly reason: string };
+  | {
+      readonly type: "broken";
+      readonly backend: Backend;
+      readonly reason: string;
+      /** The memory did not hold this many windows; null when something else broke. */
+      readonly outOfMemoryWith: number | null;
+    };

@@ -18,19 +18,28 @@ const MAX_CACHED_BYTES = 256 * 2 ** 20;
 
 const CACHE_PREFIX = "manyhands corpus ";
 
-export function createFetcher(): FetchBytes {
+export type FetcherPorts = {
+  /** Of a download that is long enough to be shown. */
+  readonly onProgress: (bytes: number, totalBytes: number | null) => void;
+  /** What came over the network, or may have: the browser does not tell what its own cache gave. */
+  readonly onFetched: (bytes: number, url: string) => void;
+};
+
+export function createFetcher({ onProgress, onFetched }: FetcherPorts): FetchBytes {
   let pieces: PieceCache | null = null;
   return async (url, range) => {
     if (range !== undefined) {
       const cached = await pieces?.match(url, range);
       if (cached) return cached;
       const bytes = await fetchRange(url, range);
+      onFetched(bytes.length, url);
       await pieces?.put(url, range, bytes);
       return bytes;
     }
     const isManifest = url.endsWith(`/${MANIFEST_FILE}`);
     // Another corpus may be served at the same address later: its description must not be an old one.
-    const bytes = await fetchWhole(url, isManifest ? "no-cache" : "default");
+    const bytes = await fetchWhole(url, isManifest ? "no-cache" : "default", onProgress);
+    onFetched(bytes.length, url);
     if (isManifest) pieces = await openPieceCache(bytes);
     return bytes;
   };
@@ -116,8 +125,29 @@ async function fetchRange(url: string, { start, end }: { start: number; end: num
   return bytes;
 }
 
-async function fetchWhole(url: string, cache: RequestCache): Promise<Uint8Array> {
+async function fetchWhole(
+  url: string,
+  cache: RequestCache,
+  onProgress: FetcherPorts["onProgress"],
+): Promise<Uint8Array> {
   const response = await fetch(url, { cache, signal: AbortSignal.timeout(WHOLE_TIMEOUT_MS) });
-  if (!response.ok) throw new Error(`${url}: HTTP ${response.status}`);
-  return new Uint8Array(await response.arrayBuffer());
+  if (!response.ok || response.body === null) throw new Error(`${url}: HTTP ${response.status}`);
+  const declared = Number(response.headers.get("Content-Length") ?? 0);
+  const totalBytes = declared > 0 && !response.headers.has("Content-Encoding") ? declared : null;
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for (const reader = response.body.getReader(); ;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    parts.push(value);
+    length += value.length;
+    onProgress(length, totalBytes);
+  }
+  const bytes = new Uint8Array(length);
+  let offset = 0;
+  for (const part of parts) {
+    bytes.set(part, offset);
+    offset += part.length;
+  }
+  return bytes;
 }

@@ -7,7 +7,11 @@ const MAX_BUFFERED_BYTES = 1024 * 1024 * 1024;
 /** A server that accepts a connection and never answers it would otherwise be waited for until the tab is closed. */
 const OPEN_TIMEOUT_MS = 10_000;
 
-export function connectSocket(url: string, handlers: TransportHandlers): Transport {
+export function connectSocket(
+  url: string,
+  handlers: TransportHandlers,
+  onBytes: (direction: "up" | "down", bytes: number) => void = () => {},
+): Transport {
   const socket = new WebSocket(url);
   socket.binaryType = "arraybuffer";
   let opened = false;
@@ -22,6 +26,7 @@ export function connectSocket(url: string, handlers: TransportHandlers): Transpo
     handlers.onOpen();
   });
   socket.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
+    if (data instanceof ArrayBuffer) onBytes("down", data.byteLength);
     // A text frame becomes an empty one: not a frame, and refused as such.
     handlers.onFrame(data instanceof ArrayBuffer ? new Uint8Array(data) : new Uint8Array());
   });
@@ -41,6 +46,7 @@ export function connectSocket(url: string, handlers: TransportHandlers): Transpo
       }
       // Copies.
       socket.send(bytes);
+      onBytes("up", bytes.length);
       onSent?.();
     },
     close: (why) => {

@@ -20,7 +20,7 @@ const compute = createCompute({
   fetchBytes,
   emit: (event, transfer = []) => port.postMessage(event, transfer),
   nowMs: () => performance.now(),
-  yieldToEvents: () => new Promise((resolve) => setImmediate(resolve)),
+  pause: (ms) => new Promise((resolve) => (ms > 0 ? setTimeout(resolve, ms) : setImmediate(resolve))),
 });
 port.on("message", (command: ThreadCommand) => {
   // With its port closed the thread ends once what it is doing is done.

@@ -22,6 +22,8 @@ export type ComputeCommand =
   | { readonly type: "work"; readonly lease: Lease }
   /** The memory of a payload that is sent, to be used for the next one. */
   | { readonly type: "recycle"; readonly buffer: ArrayBuffer }
+  /** From now on compute at most this part of the time, 0 < dutyCycle ≤ 1, and rest in between. Takes effect at once. */
+  | { readonly type: "pace"; readonly dutyCycle: number }
   /** Forget all queued work: the connection that leased it is gone. */
   | { readonly type: "forget" };
 

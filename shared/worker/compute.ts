@@ -24,9 +24,12 @@ export type ComputePorts = {
   readonly fetchBytes: (url: string, range?: { start: number; end: number }) => Promise<Uint8Array>;
   readonly emit: (event: ComputeEvent, transfer?: ArrayBuffer[]) => void;
   readonly nowMs: () => number;
-  /** Lets commands arrive that were posted meanwhile. */
-  readonly yieldToEvents: () => Promise<void>;
+  /** Resolves after about `ms`, at the soonest when commands that were posted meanwhile have arrived. */
+  readonly pause: (ms: number) => Promise<void>;
 };
+
+/** While resting, a newer version or another pace is noticed this soon. */
+const REST_SLICE_MS = 100;
 
 /** One being sent, one being filled, and some that wait for a slow network. */
 const MAX_SPARE_BUFFERS = 4;
@@ -52,6 +55,9 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   const spare: ArrayBuffer[] = [];
   /** The newest version that was announced, applied or not: leases on older ones are not worth starting. */
   let announced = -1;
+  let dutyCycle = 1;
+  /** The last piece of computing, which is rested from before the next one. */
+  let busy = { endedMs: -Infinity, ms: 0 };
 
   async function drain(): Promise<void> {
     draining = true;
@@ -83,6 +89,8 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
         return work(command.lease);
       case "recycle":
         if (spare.length < MAX_SPARE_BUFFERS) spare.push(command.buffer);
+        return;
+      case "pace":
         return;
       case "forget":
         announced = held?.version ?? -1;
@@ -128,7 +136,23 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     await engine.gradient(batch, gradient);
     const startMs = ports.nowMs();
     await engine.gradient(batch, gradient);
-    return ports.nowMs() - startMs;
+    return wasBusySince(startMs);
+  }
+
+  /** How long it took; to be rested from. */
+  function wasBusySince(startMs: number): number {
+    const endedMs = ports.nowMs();
+    busy = { endedMs, ms: endedMs - startMs };
+    return busy.ms;
+  }
+
+  /** Until the last piece of computing is `dutyCycle` of the time since it began, or the lease is no longer wanted. */
+  async function rest(lease: Lease): Promise<void> {
+    for (;;) {
+      const owedMs = busy.ms * (1 / dutyCycle - 1) - (ports.nowMs() - busy.endedMs);
+      await ports.pause(Math.min(Math.max(owedMs, 0), REST_SLICE_MS));
+      if (owedMs <= REST_SLICE_MS || announced > lease.base) return;
+    }
   }
 
   async function applyUpdate(version: Version, expected: string, payload: Uint8Array): Promise<void> {
@@ -203,7 +227,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     const batch = await task.trainingBatch({ origin, samples, unit, version: base });
     const startMs = ports.nowMs();
     const loss = await engine.gradient(batch, target);
-    return { ...loss, computeMs: ports.nowMs() - startMs };
+    return { ...loss, computeMs: wasBusySince(startMs) };
   }
 
   function newPayload(): Uint8Array<ArrayBuffer> {
@@ -229,7 +253,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
       const startMs = ports.nowMs();
       const loss = await engine.loss(await task.evaluationBatch({ samples: lease.samples, unit }));
       const { base } = lease;
-      const computeMs = ports.nowMs() - startMs;
+      const computeMs = wasBusySince(startMs);
       ports.emit({ type: "evaluation", lease: lease.lease, base, hash, firstUnit: unit, units: 1, ...loss, computeMs });
     }
     ports.emit({ type: "leaseDone", lease: lease.lease, dropped: 0 });
@@ -237,7 +261,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
 
   /** Whether unit `index` of the lease is still wanted; if not, the lease is over. */
   async function mayStart(lease: Lease, index: number): Promise<boolean> {
-    await ports.yieldToEvents();
+    await rest(lease);
     if (announced > lease.base) {
       ports.emit({ type: "leaseDone", lease: lease.lease, dropped: lease.units - index });
       return false;
@@ -258,6 +282,9 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
         // Ends the lease in work at its next unit.
         announced = Infinity;
         queue.push(command);
+      } else if (command.type === "pace") {
+        dutyCycle = command.dutyCycle;
+        return;
       } else {
         if (command.type === "apply") announced = Math.max(announced, command.version);
         queue.push(command);

@@ -23,6 +23,11 @@ export type SessionPorts = {
 export type RunningSession = {
   readonly state: () => SessionState;
   readonly computed: (event: ComputeEvent) => void;
+  /** Gives leases back, says goodbye and disconnects, until `resume`; the engine and θ stay. */
+  readonly rest: (reason: string) => void;
+  readonly resume: () => void;
+  /** The network of this machine changed: makes sure of the connection now, not when a heartbeat is missed. */
+  readonly networkChanged: (reason: string) => void;
   /** Gives leases back, says goodbye and closes; `onChange` reports the end. */
   readonly stop: (reason: string) => void;
 };
@@ -105,6 +110,9 @@ export function runSession(
   return {
     state: () => state,
     computed: (event) => dispatch({ type: "computed", event }),
+    rest: (reason) => dispatch({ type: "rest", reason }),
+    resume: () => dispatch({ type: "resume" }),
+    networkChanged: (reason) => dispatch({ type: "network", reason }),
     stop: (reason) => dispatch({ type: "stop", reason }),
   };
 }

@@ -26,6 +26,8 @@ export type Phase =
   | { readonly name: "loading"; readonly what: string }
   | { readonly name: "working" }
   | { readonly name: "offline"; readonly retryAtMs: number; readonly reason: string }
+  /** Asked not to work for a while: leases are given back, and nothing is connected. θ and the engine stay. */
+  | { readonly name: "resting"; readonly reason: string }
   /** For good: the run is finished, the user stopped, or the coordinator refused this worker. */
   | { readonly name: "ended"; readonly reason: string; readonly ok: boolean };
 
@@ -57,6 +59,11 @@ export type SessionEvent =
   | { readonly type: "closed"; readonly reason: string }
   | { readonly type: "computed"; readonly event: ComputeEvent }
   | { readonly type: "tick" }
+  /** Give everything back and disconnect, until `resume`. */
+  | { readonly type: "rest"; readonly reason: string }
+  | { readonly type: "resume" }
+  /** The machine went offline, came back or woke up: the connection may be dead, and trying a new one may work now. */
+  | { readonly type: "network"; readonly reason: string }
   | { readonly type: "stop"; readonly reason: string };
 
 export type SessionEffect =
@@ -106,6 +113,7 @@ export function sessionStep(
   if (state.phase.name === "ended") return { state, effects: [] };
   switch (event.type) {
     case "opened": {
+      if (state.phase.name === "resting") return { state, effects: [] };
       const message: WorkerMessage = {
         type: "hello",
         protocolVersion: PROTOCOL_VERSION,
@@ -117,6 +125,8 @@ export function sessionStep(
       return send({ ...state, phase: { name: "greeting" }, lastHeardMs: nowMs }, message, nowMs);
     }
     case "message":
+      // What was on its way when the connection was given up.
+      if (state.phase.name === "resting") return { state, effects: [] };
       return onMessage({ ...state, lastHeardMs: nowMs }, event.message, event.payload, config, nowMs);
     case "closed":
       return goOffline(state, event.reason, config, nowMs);
@@ -124,12 +134,30 @@ export function sessionStep(
       return onComputed(state, event.event, nowMs);
     case "tick":
       return onTick(state, config, nowMs);
+    case "rest":
+      if (state.phase.name === "resting") {
+        return { state: { ...state, phase: { name: "resting", reason: event.reason } }, effects: [] };
+      }
+      return {
+        state: { ...forgetLeases(state), phase: { name: "resting", reason: event.reason }, notice: null },
+        effects: goodbye(state, event.reason),
+      };
+    case "resume": {
+      if (state.phase.name !== "resting") return { state, effects: [] };
+      const next: SessionState = { ...state, phase: { name: "connecting" }, attempts: 0, lastHeardMs: nowMs };
+      return { state: next, effects: [{ type: "connect" }] };
+    }
+    case "network": {
+      if (state.phase.name === "offline") {
+        return { state: { ...state, phase: { ...state.phase, retryAtMs: nowMs } }, effects: [] };
+      }
+      if (!isConnected(state)) return { state, effects: [] };
+      const offline = goOffline({ ...state, attempts: 0 }, event.reason, config, nowMs);
+      return { state: offline.state, effects: [{ type: "disconnect", reason: event.reason }, ...offline.effects] };
+    }
     case "stop": {
       const ended = { ...state, phase: { name: "ended", reason: event.reason, ok: true } as const };
-      const effects: SessionEffect[] = [{ type: "compute", command: { type: "forget" } }];
-      if (isConnected(state)) effects.push({ type: "send", message: { type: "leave", reason: event.reason } });
-      effects.push({ type: "disconnect", reason: event.reason });
-      return { state: ended, effects };
+      return { state: ended, effects: goodbye(state, event.reason) };
     }
     default:
       return event satisfies never;
@@ -246,6 +274,7 @@ function onComputed(state: SessionState, event: ComputeEvent, nowMs: number): Se
       return leases.size === 0 ? pullIfWorking(next, effects, nowMs) : { state: next, effects };
     }
     case "diverged":
+      if (!isConnected(state)) return { state: { ...state, held: null }, effects: [] };
       // The hash that travels with `ready` makes the coordinator answer with a snapshot.
       return send(
         { ...forgetLeases(state), held: null, notice: event.reason, phase: { name: "loading", what: "parameters" } },
@@ -280,7 +309,7 @@ function onTick(state: SessionState, config: SessionConfig, nowMs: number): Sess
 }
 
 function goOffline(state: SessionState, reason: string, config: SessionConfig, nowMs: number): SessionStep {
-  if (state.phase.name === "offline") return { state, effects: [] };
+  if (state.phase.name === "offline" || state.phase.name === "resting") return { state, effects: [] };
   const delayMs = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(state.attempts, 16));
   // Between half and all of the delay: a restarted coordinator must not meet all its workers in one instant.
   const retryAtMs = nowMs + delayMs * (0.5 + 0.5 * randomUniform(config.seed, state.attempts));
@@ -316,6 +345,13 @@ function pullIfWorking(state: SessionState, effects: SessionEffect[], nowMs: num
   if (state.phase.name !== "working" || state.pullOpen) return { state, effects };
   effects.push({ type: "send", message: { type: "pull" } });
   return { state: { ...state, pullOpen: true, lastSentMs: nowMs }, effects };
+}
+
+function goodbye(state: SessionState, reason: string): SessionEffect[] {
+  const effects: SessionEffect[] = [{ type: "compute", command: { type: "forget" } }];
+  if (isConnected(state)) effects.push({ type: "send", message: { type: "leave", reason } });
+  effects.push({ type: "disconnect", reason });
+  return effects;
 }
 
 function forgetLeases(state: SessionState): SessionState {

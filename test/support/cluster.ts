@@ -369,6 +369,7 @@ function simCompute(
           });
           return;
         case "recycle":
+        case "pace":
           return;
         case "forget":
           generation += 1;

@@ -14,7 +14,7 @@ const LIMITS = [
 ] as const;
 
 /** @throws Error when the browser has no adapter to give, or no device. */
-export async function start(): Promise<StartedBackend> {
+export async function start(onCompiled: (programs: number) => void): Promise<StartedBackend> {
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) throw new Error("the browser has WebGPU, but no graphics adapter for it");
   const device = await adapter.requestDevice({
@@ -25,6 +25,13 @@ export async function start(): Promise<StartedBackend> {
   device.addEventListener("uncapturederror", ({ error }) => {
     fault ??= `WebGPU error: ${error.message.replaceAll(/\s+/g, " ").slice(0, 250)}`;
   });
+  // tfjs compiles each program when it first needs it; counting them is all that there is to show of it.
+  let programs = 0;
+  const compile = device.createComputePipeline.bind(device);
+  device.createComputePipeline = (descriptor) => {
+    onCompiled(++programs);
+    return compile(descriptor);
+  };
   const lost = device.lost.then(({ reason, message }) => `the graphics device was lost (${reason}): ${message}`);
 
   tf.removeBackend("webgpu");

@@ -169,3 +169,76 @@ test("[P12] a θ that diverged is reported by a hash that cannot be right, and l
   expect(commands(hear({ type: "snapshot", snapshot, reason: "resync" }))).toEqual(["forget", "load"]);
   expect(sent(step({ type: "computed", event: { type: "loaded", version: 9, hash: HASH, unitMs: 5 } }))).toEqual(["ready", "pull"]); // prettier-ignore
 });
+
+describe("a guest that is asked to rest", () => {
+  test("gives its lease back, says goodbye and stays away; resume comes back as the same worker with the θ it holds", () => {
+    const { step, hear, work, lease, state } = driver();
+    work();
+    lease(1);
+    const effects = step({ type: "rest", reason: "paused" });
+    expect(sent(effects)).toEqual(["leave"]);
+    expect(commands(effects)).toEqual(["forget"]);
+    expect(effects.at(-1)).toEqual({ type: "disconnect", reason: "paused" });
+    expect(state().leases.size).toBe(0);
+    // What the closing connection still brings, and time, change nothing.
+    for (const event of [
+      { type: "closed", reason: "1000" },
+      { type: "tick" },
+      { type: "message", message: welcome, payload: nothing },
+      { type: "computed", event: { type: "nearlyIdle" } },
+      { type: "network", reason: "back online" },
+    ] as const) {
+      expect(step(event, 1e6)).toEqual([]);
+    }
+    expect(state().phase).toEqual({ name: "resting", reason: "paused" });
+
+    expect(step({ type: "resume" }, 1e6)).toEqual([{ type: "connect" }]);
+    expect(step({ type: "opened" }, 1e6)[0]).toMatchObject({ message: { resume: { worker: "w1", secret: "s1" } } });
+    expect(sent(hear(welcome, 1e6))).toEqual(["ready", "pull"]);
+  });
+
+  test("may be asked while it connects, and while it is offline", () => {
+    for (const before of [{ type: "tick" }, { type: "closed", reason: "refused" }] as const) {
+      const { step, state } = driver();
+      step(before);
+      step({ type: "rest", reason: "on battery" });
+      expect(step({ type: "opened" })).toEqual([]);
+      expect(step({ type: "tick" }, 1e6)).toEqual([]);
+      expect(state().phase.name).toBe("resting");
+    }
+  });
+
+  test("resume without rest changes nothing", () => {
+    const { step, work, state } = driver();
+    work();
+    const before = state();
+    expect(step({ type: "resume" })).toEqual([]);
+    expect(state()).toBe(before);
+  });
+});
+
+describe("a network that changed", () => {
+  test("a connection is made anew at once, instead of being missed after three heartbeats", () => {
+    const { step, work, state } = driver();
+    work();
+    expect(step({ type: "network", reason: "went offline" }, 100)[0]).toEqual({
+      type: "disconnect",
+      reason: "went offline",
+    });
+    expect(state().phase.name).toBe("offline");
+    expect(step({ type: "tick" }, 400)).toEqual([{ type: "connect" }]);
+  });
+
+  test("who waits for the next try does not wait any longer", () => {
+    const { step, state } = driver();
+    for (let attempt = 0; attempt < 8; attempt++) {
+      step({ type: "closed", reason: "no answer" }, attempt);
+      step({ type: "tick" }, 1e6 * (attempt + 1));
+    }
+    step({ type: "closed", reason: "no answer" }, 1e7);
+    expect(step({ type: "tick" }, 1e7 + 200)).toEqual([]);
+    step({ type: "network", reason: "back online" }, 1e7 + 300);
+    expect(step({ type: "tick" }, 1e7 + 400)).toEqual([{ type: "connect" }]);
+    expect(state().phase.name).toBe("connecting");
+  });
+});

@@ -1,0 +1,54 @@
+import "@tensorflow/tfjs-backend-cpu";
+import { expect, test } from "vitest";
+import { createEagerEngine } from "../../../shared/engine/eager.ts";
+import type { Engine } from "../../../shared/engine/engine.ts";
+import { inMicroBatches } from "../../../shared/engine/microBatch.ts";
+import { engineCase, relativeL2 } from "../../support/engineCases.ts";
+
+const { spec, layout, params, batch } = engineCase(
+  "dropout, uneven pieces",
+  { kind: "gpt", layers: 1, heads: 2, width: 8, context: 6, vocabulary: 13, bias: true, dropout: 0.3 },
+  5,
+);
+
+/** The engine, and the sizes of the batches it was given. */
+async function observed(): Promise<{ engine: Engine; sizes: number[] }> {
+  const inner = await createEagerEngine({ spec, layout, backend: "cpu" });
+  await inner.load(params);
+  const sizes: number[] = [];
+  const engine: Engine = {
+    ...inner,
+    gradient: (part, gradient) => {
+      sizes.push(part.batchSize);
+      return inner.gradient(part, gradient);
+    },
+    loss: (part) => {
+      sizes.push(part.batchSize);
+      return inner.loss(part);
+    },
+  };
+  return { engine, sizes };
+}
+
+test("a batch in pieces has the gradient, loss and token count of the whole, dropout included", async () => {
+  const { engine, sizes } = await observed();
+  const whole = new Float32Array(layout.length);
+  const expected = await engine.gradient(batch, whole);
+  const found = new Float32Array(layout.length).fill(9);
+  const loss = await inMicroBatches(engine, 2).gradient(batch, found);
+  expect(sizes).toEqual([5, 2, 2, 1]);
+  expect(loss.tokens).toBe(expected.tokens);
+  expect(loss.lossSum).toBeCloseTo(expected.lossSum, 4);
+  expect(relativeL2(found, whole)).toBeLessThan(1e-6);
+  const alone = await inMicroBatches(engine, 3).loss(batch);
+  const wholeAlone = await engine.loss(batch);
+  expect(alone.tokens).toBe(wholeAlone.tokens);
+  expect(alone.lossSum).toBeCloseTo(wholeAlone.lossSum, 4);
+});
+
+test("a batch that fits is not touched", async () => {
+  const { engine, sizes } = await observed();
+  await inMicroBatches(engine, 5).gradient(batch, new Float32Array(layout.length));
+  expect(sizes).toEqual([5]);
+  expect(() => inMicroBatches(engine, 0)).toThrow("micro-batches of 0 rows");
+});
