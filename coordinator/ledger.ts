@@ -40,6 +40,16 @@ export type ContributionRow = {
   readonly lossSum: number;
 };
 
+export type Credit = {
+  readonly tokens: number;
+  /** Rounds with a contribution of this worker. */
+  readonly rounds: number;
+  /** 1 for the worker with the most tokens; null for one without any. */
+  readonly rank: number | null;
+  /** Workers that have any. */
+  readonly contributors: number;
+};
+
 export type EvaluationRow = {
   readonly version: Version;
   readonly samples: number;
@@ -75,6 +85,8 @@ export type Ledger = {
   /** The reason of the operator's pause; null while the run is not paused. */
   readonly pause: () => string | null;
   readonly rememberPause: (reason: string | null) => void;
+  /** Of the committed rounds, by all visits of this worker. */
+  readonly creditOf: (id: WorkerId) => Credit;
   readonly event: (atMs: number, code: string, text: string) => void;
   readonly lastRound: () => RoundRow | null;
   readonly lastEvaluation: () => EvaluationRow | null;
@@ -106,6 +118,9 @@ const SCHEMA = `
     lastSeenMs REAL NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS ban (
     worker TEXT PRIMARY KEY, atMs REAL NOT NULL, reason TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS credit (
+    worker TEXT PRIMARY KEY, tokens INTEGER NOT NULL, rounds INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS creditByTokens ON credit (tokens);
   CREATE TABLE IF NOT EXISTS event (
     id INTEGER PRIMARY KEY, atMs REAL NOT NULL, code TEXT NOT NULL, text TEXT NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -118,6 +133,21 @@ export function openLedger(file: string): Ledger {
   database.exec("PRAGMA synchronous = NORMAL");
   database.exec(SCHEMA);
   addMissingColumns(database);
+  // Sums that are asked for every second; contributions of a long run are millions of rows.
+  const recountCredit = (): void => {
+    database.exec("DELETE FROM credit");
+    database.exec(
+      `INSERT INTO credit SELECT worker, SUM(tokens), COUNT(DISTINCT version) FROM contribution GROUP BY worker`,
+    );
+  };
+  // Written by a version that did not keep them.
+  if (one(database, "SELECT 1 FROM credit LIMIT 1") === null) recountCredit();
+  const addCredit = database.prepare(
+    `INSERT INTO credit VALUES (?, ?, 1)
+     ON CONFLICT (worker) DO UPDATE SET tokens = tokens + excluded.tokens, rounds = rounds + 1`,
+  );
+  const selectCredit = database.prepare("SELECT tokens, rounds FROM credit WHERE worker = ?");
+  const countCredit = database.prepare("SELECT COUNT(*) AS count FROM credit WHERE tokens > ?");
   const insertRound = database.prepare(
     `INSERT INTO round VALUES (:version, :origin, :samples, :tokens, :lossSum, :gradientNorm, :learningRate, :hash,
      :committedMs, :roundMs, :computeMs, :commitMs, :workers, :bytesIn, :bytesOut)`,
@@ -136,6 +166,7 @@ export function openLedger(file: string): Ledger {
         for (const { firstUnit, units, worker, tokens, lossSum } of contributions) {
           insertContribution.run(round.version, firstUnit, units, worker, tokens, lossSum);
         }
+        for (const [worker, tokens] of tokensByWorker(contributions)) addCredit.run(worker, tokens);
         database.exec("COMMIT");
       } catch (error) {
         database.exec("ROLLBACK");
@@ -146,6 +177,7 @@ export function openLedger(file: string): Ledger {
       for (const table of ["round", "contribution", "evaluation"]) {
         database.prepare(`DELETE FROM ${table} WHERE version > ?`).run(version);
       }
+      recountCredit();
     },
     recordEvaluation: ({ version, samples, tokens, lossSum, atMs }) => {
       insertEvaluation.run(version, samples, tokens, lossSum, atMs);
@@ -164,6 +196,13 @@ export function openLedger(file: string): Ledger {
     rememberPause(reason) {
       if (reason === null) database.exec("DELETE FROM setting WHERE name = 'pause'");
       else database.prepare("INSERT OR REPLACE INTO setting VALUES ('pause', ?)").run(reason);
+    },
+    creditOf(id) {
+      const { count: contributors } = countCredit.get(-1) as { count: number };
+      const own = selectCredit.get(id) as { tokens: number; rounds: number } | undefined;
+      if (own === undefined) return { tokens: 0, rounds: 0, rank: null, contributors };
+      const { count: ahead } = countCredit.get(own.tokens) as { count: number };
+      return { ...own, rank: ahead + 1, contributors };
     },
     event(atMs, code, text) {
       const { lastInsertRowid } = insertEvent.run(atMs, code, text);
@@ -185,6 +224,12 @@ function addMissingColumns(database: DatabaseSync): void {
     const [name = ""] = column.split(" ");
     if (!present.has(name)) database.exec(`ALTER TABLE round ADD COLUMN ${column} NOT NULL DEFAULT 0`);
   }
+}
+
+function tokensByWorker(contributions: readonly ContributionRow[]): ReadonlyMap<WorkerId, number> {
+  const byWorker = new Map<WorkerId, number>();
+  for (const { worker, tokens } of contributions) byWorker.set(worker, (byWorker.get(worker) ?? 0) + tokens);
+  return byWorker;
 }
 
 function one<Row>(database: DatabaseSync, sql: string, ...values: string[]): Row | null {

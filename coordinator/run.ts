@@ -7,7 +7,7 @@ import type { Schedule } from "../shared/numerics/schedule.ts";
 import type { CoordinatorMessage, Fallback, RefusalCode, RunDescription, SnapshotReference, Version, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts"; // prettier-ignore
 import type { Backend } from "../shared/engine/engine.ts";
 import type { Metrics } from "./metrics.ts";
-import type { ContributionRow, EvaluationRow, RoundRow } from "./ledger.ts";
+import type { ContributionRow, Credit, EvaluationRow, RoundRow } from "./ledger.ts";
 import type { Publisher } from "./publish.ts";
 import { roundStep } from "./round.ts";
 import { initialRound } from "./roundState.ts";
@@ -45,6 +45,8 @@ export type RunPorts = {
   /** Keeps the operator's pause beyond this process; null when it ends. */
   readonly rememberPause: (reason: string | null) => void;
   readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[]) => void;
+  /** What a worker has given to the run's committed rounds, ever, and where that puts it among all. */
+  readonly creditOf: (worker: WorkerId) => Credit;
   readonly recordEvaluation: (row: EvaluationRow) => void;
   readonly logEvent: (code: string, text: string) => void;
   /** Keeps a worker's identity beyond this process. */
@@ -66,6 +68,9 @@ export type RunStart = {
   readonly description: RunDescription;
   readonly round: RoundConfig;
   readonly schedule: Schedule;
+  /** For people: the operator's sentence about the run, and the name of its text. */
+  readonly about: string | null;
+  readonly corpus: string;
   readonly parameters: number;
   readonly heartbeatMs: number;
   readonly version: Version;
@@ -401,6 +406,8 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     });
     return {
       run: description.name,
+      about: start.about,
+      corpus: start.corpus,
       phase: state.paused.size > 0 && !halted ? "paused" : state.phase,
       paused: Object.fromEntries([...state.paused].map(([cause, { reason: why }]) => [cause, why])),
       reason,
@@ -456,6 +463,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     reportProgress() {
       const now = status();
       for (const worker of now.workers) {
+        const credit = ports.creditOf(worker.worker);
         ports.send(worker.worker, {
           type: "progress",
           version: now.version,
@@ -465,8 +473,11 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
           tokens: now.tokens,
           tokensPerSecond: now.tokensPerSecond,
           workers: now.workers.length,
-          yourTokens: worker.tokens,
+          yourTokens: credit.tokens,
           yourTokensPerSecond: worker.tokensPerSecond,
+          yourRounds: credit.rounds,
+          yourRank: credit.rank,
+          contributors: credit.contributors,
           reason: now.reason.slice(0, 500),
         });
       }

@@ -21,6 +21,8 @@ import {
 /** What makes a run the run it is; stored as runs/NAME/run.yaml. */
 export type RunSpec = {
   readonly name: string;
+  /** What is trained and for whom, in the operator's words; null when nothing was said. */
+  readonly about: string | null;
   readonly data: {
     /** Text files; null for the default corpus. */
     readonly text: readonly string[] | null;
@@ -94,6 +96,7 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
   const learningRate = pick("optimizer.learningRate", 2e-3);
   return {
     name: pick("name", defaultName(given)),
+    about: givenValue(given, "about") ?? givenValue(stored, "about") ?? null,
     data: draftData(given, stored),
     model: draftModel(given, stored),
     seed: pick("seed", 1337),

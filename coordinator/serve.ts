@@ -235,6 +235,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
         probeEveryMs: PROBE_EVERY_MS,
       },
       schedule: scheduleOf(spec),
+      about: spec.about,
+      corpus: corpus.manifest.name,
       parameters: layout.parameters,
       heartbeatMs: HEARTBEAT_MS,
       version: optimizer.version(),
@@ -259,6 +261,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       rememberBan: (worker, reason) => ledger.ban(worker, Date.now(), reason),
       rememberPause: ledger.rememberPause,
       commitRound: ledger.commitRound,
+      creditOf: ledger.creditOf,
       recordEvaluation: ledger.recordEvaluation,
       logEvent: createEventLog((code, text) => {
         options.onEvent?.(code, text);

@@ -18,6 +18,7 @@ export type EngineChoice = "auto" | "onnx" | "wasm" | "cpu";
 /** By path in run.yaml: `optimizer.beta1` is the key `beta1` below the key `optimizer`. */
 export type SettingValues = {
   readonly name: string;
+  readonly about: string;
   readonly "data.text": readonly string[];
   readonly "data.folder": string;
   readonly "data.tokenizer": string;
@@ -109,6 +110,14 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     about: "folder of the run below --runs-dir; a run that exists is resumed (default: from data and model)",
     type: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/),
     allowed: "1 to 64 letters, digits, '.', '_' or '-', the first a letter or a digit",
+    form: "text",
+  },
+  about: {
+    group: "Run",
+    flag: "--about <sentence>",
+    about: "what is trained and for whom; volunteers read it before they join",
+    type: z.string().min(1).max(300),
+    allowed: "a sentence of 1 to 300 characters",
     form: "text",
   },
   "data.text": {

@@ -27,6 +27,10 @@ export type WorkerStatus = {
 
 export type Status = {
   readonly run: string;
+  /** What is trained and for whom, in the operator's words. */
+  readonly about: string | null;
+  /** What the text is that is trained on. */
+  readonly corpus: string;
   /** `working`, `committing`, `paused`, `finished` or `failed`. */
   readonly phase: string;
   /** Why the run is paused, by cause (`operator`, `disk`); empty while it is not. */

@@ -34,8 +34,9 @@ export type Usage = {
   readonly bytesLastHour: number;
   /** Kept by the page, so that a reload does not begin a new hour. */
   readonly record: DataRecord;
-  /** What one step moves, up and down together; 0 before the first. */
+  /** What one step moves, up and down together, and what coming back would; 0 before they happened. */
   readonly roundBytes: number;
+  readonly returnBytes: number;
   /** Time inside the engine, and time in which work was allowed. */
   readonly computeMs: number;
   readonly workingMs: number;

@@ -130,7 +130,8 @@ function join(request: Extract<PageToSession, { type: "join" }>): Joined {
   };
   const reportUsage = (): void => {
     const bytesLastHour = bytesInLastHour(record, Date.now());
-    const usage = { bytesUp, bytesDown, bytesLastHour, record, roundBytes: largestUp + largestDown, computeMs, workingMs }; // prettier-ignore
+    const roundBytes = largestUp + largestDown;
+    const usage = { bytesUp, bytesDown, bytesLastHour, record, roundBytes, returnBytes: snapshotBytes + roundBytes, computeMs, workingMs }; // prettier-ignore
     post({ type: "usage", usage });
   };
   const timers = [setInterval(lookAround, LOOK_MS), setInterval(reportUsage, REPORT_USAGE_MS)];
@@ -146,6 +147,8 @@ function join(request: Extract<PageToSession, { type: "join" }>): Joined {
     guest: (next) => {
       if (next.preferences.intensity !== guest.preferences.intensity) {
         compute.command({ type: "pace", dutyCycle: next.preferences.intensity });
+        // What was kept to before says nothing of what is kept to now.
+        [computeMs, workingMs] = [0, 0];
       }
       guest = next;
       look();

@@ -144,6 +144,8 @@ function describe(state: SessionState): string {
     }
     case "offline":
       return `offline, will try again: ${state.phase.reason}`;
+    case "resting":
+      return `resting: ${state.phase.reason}`;
     case "ended":
       return state.phase.reason;
     default:

@@ -8,7 +8,7 @@ import type { Codec } from "../codec/codec.ts";
 import type { Sampling } from "../data/windows.ts";
 
 /** Raised on every change that an older peer would misread. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 
 export type WorkerId = string & { readonly brand?: "WorkerId" };
 export type LeaseId = number & { readonly brand?: "LeaseId" };
@@ -73,9 +73,15 @@ export type Progress = {
   readonly tokens: number;
   readonly tokensPerSecond: number;
   readonly workers: number;
-  /** Of the tokens committed so far, those this worker computed. */
+  /** Of the tokens committed so far, those this worker computed, in all its visits. */
   readonly yourTokens: number;
   readonly yourTokensPerSecond: number;
+  /** Committed rounds that hold a gradient of this worker. */
+  readonly yourRounds: number;
+  /** 1 for whoever has computed most tokens of this run; null before the first. */
+  readonly yourRank: number | null;
+  /** Workers with a part in any committed round. */
+  readonly contributors: number;
   readonly reason: string;
 };
 

@@ -111,6 +111,9 @@ const coordinatorMessage = z.discriminatedUnion("type", [
     workers: count,
     yourTokens: count,
     yourTokensPerSecond: finite,
+    yourRounds: count,
+    yourRank: z.nullable(positive),
+    contributors: count,
     reason: text(500),
   }),
   z.strictObject({

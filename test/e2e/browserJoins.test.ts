@@ -85,7 +85,7 @@ browserTest(
     const before = tab(await coordinator.until(tabContributed));
     const devTools = await page.context().browser()!.newBrowserCDPSession();
     await devTools.send("Browser.crashGpuProcess");
-    await page.locator("#detail", { hasText: "the graphics device was lost" }).waitFor();
+    await page.locator("#reason", { hasText: "the graphics device was lost" }).waitFor();
 
     const after = tab(await coordinator.until((status) => tab(status)?.state === "ready"));
     expect(after).toMatchObject({ worker: before?.worker, backend: "webgpu", fallbacks: [] });

@@ -134,6 +134,8 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
         description,
         round: config,
         schedule: { kind: "cosine", learningRate: 1, minLearningRate: 0.1, warmupSteps: 0, totalSteps: config.steps },
+        about: null,
+        corpus: "sim",
         parameters: 4,
         heartbeatMs: HEARTBEAT_MS,
         version: last?.version ?? 0,
@@ -179,6 +181,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
           rounds.push(round);
           contributions.set(round.version, parts);
         },
+        creditOf: () => ({ tokens: 0, rounds: 0, rank: null, contributors: 0 }),
         recordEvaluation: (row) => void evaluations.push(row),
         logEvent: () => {},
         rememberWorker: (worker, id) => void identities.set(id, worker.secret),

@@ -7,6 +7,8 @@ import type { BrowserContext } from "playwright-core";
 import { build, preview } from "vite";
 import type { Status } from "../../coordinator/status.ts";
 import { initialSession, type SessionState } from "../../shared/worker/session.ts";
+import type { SessionToPage } from "../../worker-browser/messages.ts";
+import type { Curve } from "../../worker-browser/volunteer/curve.ts";
 
 export type ServedPages = { readonly url: string; readonly close: () => Promise<void> };
 
@@ -29,7 +31,16 @@ export async function servePages(): Promise<ServedPages> {
 
 export type StatusSubset = Pick<
   Status,
-  "run" | "parameters" | "version" | "steps" | "tokens" | "tokensPerSecond" | "trainLoss" | "validationLoss"
+  | "run"
+  | "about"
+  | "corpus"
+  | "parameters"
+  | "version"
+  | "steps"
+  | "tokens"
+  | "tokensPerSecond"
+  | "trainLoss"
+  | "validationLoss"
 > & { readonly workers: readonly unknown[] };
 
 export async function answerStatus(context: BrowserContext, status: StatusSubset | "down"): Promise<void> {
@@ -37,22 +48,27 @@ export async function answerStatus(context: BrowserContext, status: StatusSubset
   await context.route("**/status", (route) => (status === "down" ? route.abort() : route.fulfill({ json: status })));
 }
 
+export async function answerCurves(context: BrowserContext, curve: Curve): Promise<void> {
+  await context.route("**/dashboard/curves*", (route) => route.fulfill({ json: curve }));
+}
+
 /**
- * Replaces the session thread: on "join" it shows `states` at once, one after the other; on "stop" it does what the real one
- * does. `device` is told last.
+ * Replaces the session thread: on "join" it shows `states` at once, one after the other, then the device and `messages`; on
+ * "stop" it does what the real one does.
  */
 export async function scriptSession(
   context: BrowserContext,
   states: readonly Partial<SessionState>[],
-  device = "google swiftshader",
+  messages: readonly Exclude<SessionToPage, { type: "state" }>[] = [],
 ): Promise<void> {
+  const after: readonly SessionToPage[] = [{ type: "device", device: "google swiftshader" }, ...messages];
   const shown = states.map((state) => ({ ...initialSession(null), ...state, leases: [...(state.leases ?? [])] }));
   const script = `
     self.onmessage = ({ data }) => {
       if (data.type === "join") {
         for (const state of ${JSON.stringify(shown)}) postMessage({ type: "state", state: { ...state, leases: new Set(state.leases) } });
-        postMessage({ type: "device", device: ${JSON.stringify(device)} });
-      } else self.close();
+        for (const message of ${JSON.stringify(after)}) postMessage(message);
+      } else if (data.type === "stop") self.close();
     };`;
   await context.unroute("**/session-*.js");
   await context.route("**/session-*.js", (route) => route.fulfill({ contentType: "text/javascript", body: script }));

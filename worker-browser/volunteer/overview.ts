@@ -3,6 +3,8 @@ import * as z from "zod/mini";
 
 const schema = z.object({
   run: z.string(),
+  about: z.nullable(z.string()),
+  corpus: z.string(),
   parameters: z.number(),
   version: z.number(),
   steps: z.number(),
@@ -15,6 +17,9 @@ const schema = z.object({
 
 export type Overview = {
   readonly run: string;
+  /** In the operator's words. */
+  readonly about: string | null;
+  readonly corpus: string;
   readonly parameters: number;
   readonly version: number;
   readonly steps: number;
@@ -36,17 +41,14 @@ export function watchOverview({
 }: {
   readonly everyMs: number;
   readonly wanted: () => boolean;
-  readonly onChange: () => void;
-}): { readonly latest: () => OverviewState } {
-  let latest: OverviewState = { name: "unknown" };
+  readonly onChange: (overview: OverviewState) => void;
+}): void {
   const look = async (): Promise<void> => {
     if (!wanted() || document.hidden) return;
-    latest = await readOverview(everyMs);
-    onChange();
+    onChange(await readOverview(everyMs));
   };
   void look();
   setInterval(() => void look(), everyMs);
-  return { latest: () => latest };
 }
 
 async function readOverview(timeoutMs: number): Promise<OverviewState> {

@@ -5,19 +5,32 @@
 
 const NAME = "manyhands";
 
-/** The function that gives the lock back; null when another tab holds it. */
-export function holdTabLock(): Promise<(() => void) | null> {
+export type TabLock = {
+  /** Resolves when another tab took it over. */
+  readonly stolen: Promise<void>;
+  readonly release: () => void;
+};
+
+/** Null when another tab holds it and it is not to be taken over. */
+export function holdTabLock({ takeOver }: { readonly takeOver: boolean }): Promise<TabLock | null> {
   // Only secure contexts have locks; without one the page works until the browser decides to freeze it.
-  if (!("locks" in navigator)) return Promise.resolve(() => {});
+  if (!("locks" in navigator)) return Promise.resolve({ stolen: new Promise(() => {}), release: () => {} });
   return new Promise((resolve, reject) => {
+    const { promise: stolen, resolve: lose } = Promise.withResolvers<void>();
+    let isHeld = false;
     navigator.locks
-      .request(NAME, { ifAvailable: true }, (lock) => {
+      .request(NAME, takeOver ? { steal: true } : { ifAvailable: true }, (lock) => {
         if (lock === null) {
           resolve(null);
           return undefined;
         }
-        return new Promise<void>((release) => resolve(() => release()));
+        isHeld = true;
+        return new Promise<void>((release) => resolve({ stolen, release: () => release() }));
       })
-      .catch(reject);
+      .catch((error: unknown) => {
+        // A lock that is taken over rejects the request that had it.
+        if (isHeld) lose();
+        else reject(error instanceof Error ? error : new Error(String(error)));
+      });
   });
 }

@@ -1,16 +1,25 @@
-/** @file What the page says: from the state to words and numbers, as a pure function. view.ts puts them on the screen. */
+/** @file What the page says: from the state to words and numbers, as a pure function. app.tsx puts them on the screen. */
 import type { Backend } from "../../shared/engine/engine.ts";
-import type { Fallback } from "../../shared/wire/protocol.ts";
 import type { SessionState } from "../../shared/worker/session.ts";
+import type { WarmUp } from "../messages.ts";
+import type { Language } from "./language.ts";
 import type { OverviewState } from "./overview.ts";
+import type { Preferences } from "./preferences.ts";
 import type { VolunteerState } from "./volunteer.ts";
 
+/** What the main button does. */
+export type Action = "join" | "takeOver" | "stop";
+
 export type View = {
-  /** Colours the headline: nothing yet, getting there, at work, trouble, done. */
-  readonly tone: "idle" | "busy" | "working" | "trouble" | "done";
+  /** Colours the headline: nothing yet, getting there, at work, resting, trouble, done. */
+  readonly tone: "idle" | "busy" | "working" | "resting" | "trouble" | "done";
   readonly headline: string;
   readonly detail: string;
-  readonly button: { readonly label: string; readonly stops: boolean };
+  /** The coordinator's or the browser's own words beside ours; empty when there are none. They are English. */
+  readonly reason: string;
+  readonly button: { readonly label: string; readonly action: Action };
+  /** Null when this tab does not take part. */
+  readonly pause: { readonly label: string; readonly isPaused: boolean } | null;
   readonly run: {
     readonly name: string;
     readonly about: string;
@@ -22,140 +31,206 @@ export type View = {
     readonly lossHint: string;
     readonly speed: string;
     readonly workers: string;
-    /** The coordinator's reason for what it is doing. */
-    readonly reason: string;
   };
   /** Null when this tab never came to take part. */
   readonly mine: null | {
     readonly backend: string;
     readonly device: string;
-    readonly fallbacks: readonly { readonly backend: string; readonly reason: string }[];
+    readonly notes: readonly { readonly what: string; readonly reason: string }[];
     readonly speed: string;
+    readonly busy: string;
     readonly tokens: string;
     readonly share: string;
-    readonly units: string;
+    readonly steps: string;
+    readonly rank: string;
+    readonly rankOf: string;
   };
+  /** What this tab moved over the network; empty before it did. */
+  readonly data: string;
 };
 
 /** Between two rounds a worker is without work for a moment; a headline that flickers tells nothing. */
 const IDLE_AFTER_MS = 2000;
 
-const UNKNOWN = "–";
-
-export function describe(state: VolunteerState, overview: OverviewState, nowMs: number): View {
+export function describe({
+  state,
+  overview,
+  preferences,
+  paused,
+  nowMs,
+  language,
+}: {
+  readonly state: VolunteerState;
+  readonly overview: OverviewState;
+  readonly preferences: Preferences;
+  readonly paused: boolean;
+  readonly nowMs: number;
+  readonly language: Language;
+}): View {
   const session = state.name === "joined" || state.name === "over" ? state.session : null;
-  return { ...status(state, overview, nowMs), run: run(state, session, overview), mine: mine(state, session) };
+  const { say } = language;
+  return {
+    ...status(state, overview, preferences, nowMs, language),
+    pause: state.name === "joined" ? { label: say(paused ? "resume" : "pause"), isPaused: paused } : null,
+    run: run(state, session, overview, language),
+    mine: mine(state, session, language),
+    data: data(state, language),
+  };
 }
 
-type Status = Pick<View, "tone" | "headline" | "detail" | "button">;
+type Status = Pick<View, "tone" | "headline" | "detail" | "reason" | "button">;
+type Said = Omit<Status, "button">;
 
-const JOIN = { label: "Lend a hand", stops: false } as const;
-const AGAIN = { label: "Join again", stops: false } as const;
-const RETRY = { label: "Try again", stops: false } as const;
-const STOP = { label: "Stop", stops: true } as const;
-
-function status(state: VolunteerState, overview: OverviewState, nowMs: number): Status {
+function status(
+  state: VolunteerState,
+  overview: OverviewState,
+  preferences: Preferences,
+  nowMs: number,
+  { say, bytes }: Language,
+): Status {
+  const join = { label: say("join"), action: "join" } as const;
+  const again = { label: say("joinAgain"), action: "join" } as const;
   switch (state.name) {
     case "idle":
       if (overview.name === "unreachable") {
-        return { tone: "trouble", headline: "The coordinator does not answer", detail: "You may join anyway: this page keeps trying.", button: JOIN }; // prettier-ignore
+        return { tone: "trouble", headline: say("unreachable"), detail: say("unreachableDetail"), reason: "", button: join }; // prettier-ignore
       }
-      return { tone: "idle", headline: "Ready when you are", detail: "One click, nothing to install. You can stop at any moment.", button: JOIN }; // prettier-ignore
+      return { tone: "idle", headline: say("ready"), detail: say("readyDetail"), reason: "", button: join };
     case "elsewhere":
-      return {
-        tone: "trouble",
-        headline: "Another tab is already helping",
-        detail: "This browser takes part in another tab. A second one would only share the same processor.",
-        button: RETRY,
-      };
+      return { tone: "trouble", headline: say("elsewhere"), detail: say("elsewhereDetail"), reason: "", button: { label: say("takeOver"), action: "takeOver" } }; // prettier-ignore
+    case "moved":
+      return { tone: "done", headline: say("moved"), detail: say("movedDetail"), reason: "", button: { label: say("takeOver"), action: "takeOver" } }; // prettier-ignore
     case "over":
-      if (!state.ok) return { tone: "trouble", headline: "Not taking part", detail: sentence(state.reason), button: RETRY }; // prettier-ignore
-      if (state.reason === "the run is finished") {
-        return { tone: "done", headline: "The run is finished", detail: "Thank you for your part in it.", button: AGAIN };
+      if (!state.ok) {
+        const button = { label: say("retry"), action: "join" } as const;
+        return { tone: "trouble", headline: say("failed"), detail: "", reason: sentence(state.reason), button };
       }
-      return { tone: "done", headline: "Stopped", detail: "Nothing runs here any more. Thank you for your part.", button: AGAIN }; // prettier-ignore
+      if (state.reason === "the run is finished") {
+        return { tone: "done", headline: say("finished"), detail: say("finishedDetail"), reason: "", button: again };
+      }
+      return { tone: "done", headline: say("stopped"), detail: say("stoppedDetail"), reason: "", button: again };
     case "joined":
-      return { ...atWork(state.session, state.lastWorkMs, nowMs), button: STOP };
+      return {
+        ...atWork(state, preferences, nowMs, say, bytes),
+        button: { label: say("stop"), action: "stop" },
+      };
     default:
       return state satisfies never;
   }
 }
 
-function atWork(session: SessionState | null, lastWorkMs: number, nowMs: number): Omit<Status, "button"> {
+function atWork(
+  { session, warmUp, usage, lastWorkMs }: Extract<VolunteerState, { name: "joined" }>,
+  preferences: Preferences,
+  nowMs: number,
+  say: Language["say"],
+  bytes: Language["bytes"],
+): Said {
   const phase = session?.phase ?? { name: "connecting" };
   const notice = session?.notice ?? null;
   switch (phase.name) {
     case "connecting":
     case "greeting":
-      return { tone: "busy", headline: "Connecting…", detail: notice === null ? "Asking the coordinator for work." : sentence(notice) }; // prettier-ignore
+      return { tone: "busy", headline: say("connecting"), detail: say("connectingDetail"), reason: sentence(notice) };
     case "loading":
-      return {
-        tone: "busy",
-        headline: "Getting ready…",
-        detail: notice === null ? `Loading ${phase.what} and compiling programs for this device. The first time takes longest.` : sentence(notice), // prettier-ignore
-      };
+      return { tone: "busy", headline: say("loading"), detail: gettingReady(warmUp, say, bytes), reason: sentence(notice) }; // prettier-ignore
     case "working": {
       if (nowMs - lastWorkMs < IDLE_AFTER_MS) {
-        return { tone: "working", headline: "Training", detail: "This tab is computing gradients for the next step." };
+        return { tone: "working", headline: say("training"), detail: say("trainingDetail"), reason: "" };
       }
-      const why = notice ?? session?.progress?.reason ?? null;
-      return { tone: "busy", headline: "Waiting for work", detail: why === null ? "The next piece comes soon." : sentence(why) }; // prettier-ignore
+      const reason = sentence(notice ?? session?.progress?.reason ?? null);
+      return { tone: "busy", headline: say("waiting"), detail: say("waitingDetail"), reason };
     }
     case "offline":
-      return {
-        tone: "trouble",
-        headline: "Connection lost",
-        detail: `${sentence(phase.reason)} Trying again by itself.`,
-      };
+      return { tone: "trouble", headline: say("lost"), detail: say("retrying"), reason: sentence(phase.reason) };
+    case "resting": {
+      const limitBytes = (preferences.megabytesPerHour ?? 0) * 1e6;
+      if (phase.reason === "data") {
+        const values = { used: bytes(usage?.bytesLastHour ?? 0), limit: bytes(limitBytes), need: bytes(usage?.returnBytes ?? 0) }; // prettier-ignore
+        const isTooSmall = (usage?.returnBytes ?? 0) > limitBytes;
+        return { tone: "resting", headline: say("dataUsed"), detail: say(isTooSmall ? "dataTooSmall" : "dataUsedDetail", values), reason: "" }; // prettier-ignore
+      }
+      if (phase.reason === "battery") {
+        return { tone: "resting", headline: say("onBattery"), detail: say("onBatteryDetail"), reason: "" };
+      }
+      if (phase.reason === "frozen") {
+        return { tone: "resting", headline: say("asleep"), detail: say("asleepDetail"), reason: "" };
+      }
+      return { tone: "resting", headline: say("paused"), detail: say("pausedDetail"), reason: "" };
+    }
     case "ended":
-      return { tone: "done", headline: "Stopped", detail: sentence(phase.reason) };
+      return { tone: "done", headline: say("stopped"), detail: "", reason: sentence(phase.reason) };
     default:
       return phase satisfies never;
   }
 }
 
-function run(state: VolunteerState, session: SessionState | null, overview: OverviewState): View["run"] {
+function gettingReady(warmUp: WarmUp | null, say: Language["say"], bytes: Language["bytes"]): string {
+  if (warmUp === null) return say("loadingDetail");
+  if (warmUp.name === "compile") return say("compiling", { programs: String(warmUp.programs) });
+  const done = bytes(warmUp.bytes);
+  if (warmUp.totalBytes === null) return say("loadingBytes", { done });
+  return say("loadingBytesOf", { done, total: bytes(warmUp.totalBytes) });
+}
+
+function run(
+  state: VolunteerState,
+  session: SessionState | null,
+  overview: OverviewState,
+  { say, count, about, exact }: Language,
+): View["run"] {
   const known = overview.name === "known" ? overview : null;
   const progress = session?.progress ?? null;
   // Whichever is fresher: the coordinator's messages while this tab takes part, its status page otherwise.
   const now = state.name === "joined" ? (progress ?? known) : (known ?? progress);
-  const isLive = state.name !== "joined" || session?.phase.name !== "offline";
-  const name = session?.run?.name ?? known?.run ?? "";
+  const isLive = state.name !== "joined" || (session?.phase.name !== "offline" && session?.phase.name !== "resting");
   const model = session?.run?.model ?? null;
   return {
-    name,
-    about:
-      known === null
-        ? ""
-        : `${words.format(known.parameters)} parameters, learning to predict the next token of a text.`,
+    name: session?.run?.name ?? known?.run ?? "",
+    about: known === null ? say("aboutUnknown") : (known.about ?? say("aboutRun", { parameters: about(known.parameters), corpus: known.corpus })), // prettier-ignore
     done: now === null || now.steps === 0 ? null : Math.min(1, now.version / now.steps),
-    steps: now === null ? UNKNOWN : `${exact.format(now.version)} of ${exact.format(now.steps)}`,
-    trainLoss: loss(now?.trainLoss ?? null),
-    validationLoss: loss(now?.validationLoss ?? null),
-    lossHint:
-      model === null ? "lower is better" : `lower is better; blind guessing is ${loss(Math.log(model.vocabulary))}`,
-    speed: now === null || !isLive ? UNKNOWN : count(now.tokensPerSecond),
-    workers: now === null || !isLive ? UNKNOWN : count(now.workers),
-    reason: (state.name === "joined" && isLive && progress?.reason) || "",
+    steps: now === null ? say("unknown") : say("runProgress", { version: exact(now.version), steps: exact(now.steps) }),
+    trainLoss: loss(now?.trainLoss ?? null, say),
+    validationLoss: loss(now?.validationLoss ?? null, say),
+    lossHint: model === null ? say("lossHint") : say("lossHintGuess", { guess: loss(Math.log(model.vocabulary), say) }),
+    speed: now === null || !isLive ? say("unknown") : count(now.tokensPerSecond),
+    workers: now === null || !isLive ? say("unknown") : count(now.workers),
   };
 }
 
-function mine(state: VolunteerState, session: SessionState | null): View["mine"] {
-  if (state.name === "idle" || state.name === "elsewhere") return null;
+function mine(state: VolunteerState, session: SessionState | null, { say, count, percent }: Language): View["mine"] {
+  if (state.name === "idle" || state.name === "elsewhere" || state.name === "moved") return null;
   const engine = session?.engine ?? null;
   if (state.name === "over" && engine === null) return null;
+  const joined = state.name === "joined" ? state : null;
   const progress = session?.progress ?? null;
-  const tokens = progress?.yourTokens ?? 0;
-  const isWorking = state.name === "joined" && session?.phase.name === "working";
+  const rank = progress?.yourRank ?? null;
+  const isWorking = joined !== null && session?.phase.name === "working";
+  const usage = joined?.usage ?? null;
+  const notes = (engine?.fallbacks ?? []).map(({ backend, reason }) => ({ what: say("notUsed", { backend: backendNames[backend] }), reason })); // prettier-ignore
+  const pieces = joined?.smallerPieces ?? null;
+  if (pieces !== null && (engine === null || pieces.backend === engine.backend)) {
+    const { backend, rows, reason } = pieces;
+    notes.push({ what: say("smallerPieces", { backend: backendNames[backend], rows: String(rows) }), reason });
+  }
   return {
-    backend: engine === null ? UNKNOWN : backendNames[engine.backend],
-    device: state.name === "joined" ? (state.device ?? "") : "",
-    fallbacks: (engine?.fallbacks ?? []).map(({ backend, reason }: Fallback) => ({ backend: backendNames[backend], reason })), // prettier-ignore
-    speed: progress !== null && isWorking ? count(progress.yourTokensPerSecond) : UNKNOWN,
-    tokens: session === null ? UNKNOWN : count(tokens),
-    share: progress === null || progress.tokens === 0 ? "" : `${percent(tokens / progress.tokens)} of the run`,
-    units: session === null ? UNKNOWN : count(session.unitsDone),
+    backend: engine === null ? say("unknown") : backendNames[engine.backend],
+    device: joined?.device ?? "",
+    notes,
+    speed: progress !== null && isWorking ? count(progress.yourTokensPerSecond) : say("unknown"),
+    busy: usage === null || usage.workingMs < 5000 || !isWorking ? "" : say("busyShare", { share: percent(Math.min(1, usage.computeMs / usage.workingMs)) }), // prettier-ignore
+    tokens: progress === null ? say("unknown") : count(progress.yourTokens),
+    share: progress === null || progress.tokens === 0 ? "" : say("myShare", { share: percent(progress.yourTokens / progress.tokens) }), // prettier-ignore
+    steps: progress === null ? say("unknown") : count(progress.yourRounds),
+    rank: rank === null ? say("unknown") : count(rank),
+    rankOf: rank === null ? "" : say("myRankOf", { contributors: count(progress?.contributors ?? 0) }),
   };
+}
+
+function data(state: VolunteerState, { say, bytes }: Language): string {
+  const usage = state.name === "joined" ? state.usage : null;
+  if (usage === null || usage.bytesLastHour === 0) return "";
+  return say("dataNow", { used: bytes(usage.bytesLastHour), round: bytes(usage.roundBytes) });
 }
 
 const backendNames: Readonly<Record<Backend, string>> = {
@@ -166,25 +241,12 @@ const backendNames: Readonly<Record<Backend, string>> = {
   cpu: "JavaScript",
 };
 
-const exact = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const words = new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 });
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
-
-/** 12,345 up to a hundred thousand, then 1.23M. */
-function count(value: number): string {
-  return value < 100_000 ? exact.format(value) : compact.format(value);
+function loss(value: number | null, say: Language["say"]): string {
+  return value === null ? say("unknown") : value.toFixed(3);
 }
 
-function loss(value: number | null): string {
-  return value === null ? UNKNOWN : value.toFixed(3);
-}
-
-/** A small share is worth its digits: it is somebody's. */
-function percent(share: number): string {
-  return `${(100 * share).toFixed(share >= 0.1 ? 0 : share >= 0.001 ? 1 : 3)} %`;
-}
-
-function sentence(text: string): string {
-  const trimmed = text.trim();
+function sentence(text: string | null): string {
+  const trimmed = (text ?? "").trim();
+  if (trimmed === "") return "";
   return trimmed.charAt(0).toUpperCase() + trimmed.slice(1) + (/[.!?…]$/.test(trimmed) ? "" : ".");
 }

@@ -1,9 +1,17 @@
 /** @file The volunteer's page in a real Chromium, its session thread scripted: what it shows, and what its button does. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import axe from "axe-core";
+import pixelmatch from "pixelmatch";
+import { PNG } from "pngjs";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { browserTest, hasChromium, launchChromium } from "../../support/chromium.ts";
-import { answerStatus, scriptSession, type ServedPages, servePages } from "../../support/pages.ts";
-import { fallenBack, finished, offline, refused, status, working } from "./states.ts";
+import { answerCurves, answerStatus, scriptSession, type ServedPages, servePages } from "../../support/pages.ts";
+import type { PageToSession } from "../../../worker-browser/messages.ts";
+import { pictures, takePicture } from "./screenshots.ts";
+import { curve, dataUsedUp, fallenBack, finished, offline, refused, status, usage, working } from "./states.ts";
 
 let pages: ServedPages;
 let browser: Browser;
@@ -28,6 +36,7 @@ beforeEach(async () => {
   context = await browser.newContext();
   context.on("weberror", (error) => errors.push(String(error.error())));
   await answerStatus(context, status);
+  await answerCurves(context, curve);
 });
 
 afterEach(async () => {
@@ -42,7 +51,7 @@ async function open(query = ""): Promise<Page> {
   return page;
 }
 
-const button = (page: Page) => page.getByRole("button");
+const button = (page: Page) => page.locator("#button");
 
 /** Waits, bounded, until the element has this text. */
 async function reads(page: Page, id: string, text: string): Promise<void> {
@@ -54,9 +63,14 @@ browserTest("a visitor sees what the run is before joining it, and loads no engi
   context.on("request", (request) => requested.push(new URL(request.url()).pathname));
   const page = await open();
   await reads(page, "run-name", "state-of-the-union");
-  await reads(page, "steps", "812 of 2,000");
+  await reads(page, "steps", "Step 812 of 2,000");
+  await reads(page, "about", "815 thousand parameters on “State of the Union addresses”");
   expect(await page.locator("#mine").isVisible()).toBe(false);
-  expect(requested.filter((path) => path.endsWith(".js")).map((path) => path.replace(/-.{8}\.js$/, ""))).toEqual([
+  await page.locator("canvas").waitFor();
+  await page.getByRole("img", { name: "Loss by step: from 4.477 at step 1 to 2.187 at step 812." }).waitFor();
+  const scripts = requested.filter((path) => path.endsWith(".js")).map((path) => path.replace(/-.{8}\.js$/, ""));
+  expect(scripts.filter((path) => !path.includes("rolldown-runtime")).sort()).toEqual([
+    "/assets/chart",
     "/assets/index",
   ]);
 });
@@ -64,13 +78,17 @@ browserTest("a visitor sees what the run is before joining it, and loads no engi
 browserTest("one press joins, by keyboard too; the tab shows its part", async () => {
   await scriptSession(context, [working]);
   const page = await open();
-  await page.keyboard.press("Tab");
+  // The two languages come first.
+  for (let times = 0; times < 3; times++) await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   await reads(page, "headline", "Training");
   await reads(page, "backend", "WebGPU");
   await reads(page, "device", "google swiftshader");
   await reads(page, "my-tokens", "54,784");
   await reads(page, "my-speed", "3,312");
+  await reads(page, "my-share", "8.5% of the run");
+  await reads(page, "my-steps", "188");
+  await reads(page, "my-rank", "3");
   await reads(page, "validation-loss", "2.200");
   expect(await page.title()).toBe("Training · manyhands");
 });
@@ -79,7 +97,7 @@ browserTest("[I7] every backend that is not used is named with its reason", asyn
   await scriptSession(context, [fallenBack]);
   const page = await open("?join");
   await reads(page, "backend", "WebAssembly");
-  expect(await page.getByRole("listitem").allTextContents()).toEqual([
+  expect(await page.locator("#notes li").allTextContents()).toEqual([
     "WebGPU is not used: browsers offer WebGPU only on https pages and on localhost",
     "WebGL is not used: WebGL has only 16-bit floats here",
   ]);
@@ -98,31 +116,33 @@ browserTest("Stop ends the threads and gives the tab back; joining again works",
   await reads(page, "headline", "Training");
 });
 
-browserTest(
-  "a second tab of the same browser sees that the first is at work, and may take over when it stops",
-  async () => {
-    await scriptSession(context, [working]);
-    const first = await open("?join");
-    await reads(first, "headline", "Training");
-    const second = await open("?join");
-    await reads(second, "headline", "Another tab is already helping");
-    await button(first).click();
-    await reads(first, "headline", "Stopped");
-    await button(second).click();
-    await reads(second, "headline", "Training");
-  },
-);
+browserTest("a second tab of the same browser sees that the first is at work, and may take over", async () => {
+  await scriptSession(context, [working]);
+  const first = await open("?join");
+  await reads(first, "headline", "Training");
+  const second = await open("?join");
+  await reads(second, "headline", "Another tab is already helping");
+  const [thread] = first.workers();
+  const closed = new Promise((resolve) => thread?.once("close", resolve));
+  await button(second).click();
+  await reads(second, "headline", "Training");
+  await reads(first, "headline", "Another tab took over");
+  await closed;
+  await button(first).click();
+  await reads(first, "headline", "Training");
+  await reads(second, "headline", "Another tab took over");
+});
 
 browserTest("a lost connection, a refusal and the end of the run are each told in words", async () => {
-  for (const [state, headline, detail] of [
-    [offline, "Connection lost", "The coordinator does not answer."],
-    [refused, "Not taking part", "this run asks for a token"],
-    [finished, "The run is finished", "Thank you"],
+  for (const [state, headline, where, detail] of [
+    [offline, "Connection lost", "reason", "The coordinator does not answer."],
+    [refused, "Not taking part", "reason", "this run asks for a token"],
+    [finished, "The run is finished", "detail", "Thank you"],
   ] as const) {
     await scriptSession(context, [working, state]);
     const page = await open("?join");
     await reads(page, "headline", headline);
-    await reads(page, "detail", detail);
+    await reads(page, where, detail);
     await page.close();
   }
 });
@@ -135,7 +155,7 @@ browserTest("the identity that the coordinator gave is kept for the next visit",
   };`;
   await context.route("**/session-*.js", (route) => route.fulfill({ contentType: "text/javascript", body: script }));
   const page = await open("?join");
-  await page.waitForFunction(() => localStorage.length > 0);
+  await page.waitForFunction(() => localStorage.getItem("manyhands identity") !== null);
   await page.reload();
   await reads(page, "device", "back as w7");
 });
@@ -146,7 +166,7 @@ browserTest("a session thread that breaks is told, and the tab is free again", a
   );
   const page = await open("?join");
   await reads(page, "headline", "Not taking part");
-  await reads(page, "detail", "out of luck");
+  await reads(page, "reason", "out of luck");
   errors.length = 0;
 });
 
@@ -160,3 +180,136 @@ browserTest("fits a narrow phone without sideways scrolling, in light and dark",
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(320);
   }
 });
+
+/** What the page tells its session thread, from here on. */
+async function told(page: Page): Promise<() => Promise<PageToSession[]>> {
+  await page.addInitScript(() => {
+    // oxlint-disable-next-line typescript/unbound-method -- called with its own `this` below
+    const say = Worker.prototype.postMessage;
+    const all: unknown[] = [];
+    Object.assign(globalThis, { told: all });
+    Worker.prototype.postMessage = function (this: Worker, message: unknown) {
+      all.push(message);
+      say.call(this, message);
+    };
+  });
+  return () => page.evaluate(() => (globalThis as unknown as { told: PageToSession[] }).told);
+}
+
+browserTest("what the volunteer sets reaches the session thread at once, and is kept for the next visit", async () => {
+  await scriptSession(context, [working]);
+  const page = await context.newPage();
+  const messages = await told(page);
+  await page.goto(`${pages.url}?join`);
+  await reads(page, "headline", "Training");
+  await page.getByRole("radio", { name: "Gently" }).check();
+  await page.getByLabel("Data limit in MB per hour").fill("250");
+  await page.getByLabel("Your name on the board").fill("Ada");
+  await page.keyboard.press("Tab");
+  await page.getByRole("button", { name: "Pause" }).click();
+  await page.getByRole("button", { name: "Go on" }).waitFor();
+  const guests = (await messages()).filter((message) => message.type === "guest").map(({ guest }) => guest);
+  expect(guests.at(-1)).toMatchObject({ paused: true, preferences: { intensity: 0.25, megabytesPerHour: 250 } });
+  await page.reload();
+  await reads(page, "headline", "Training");
+  const join = (await messages()).find((message) => message.type === "join");
+  expect(join).toMatchObject({ config: { name: "Ada" }, guest: { paused: false, preferences: { intensity: 0.25 } } });
+  expect(await page.getByLabel("Data limit in MB per hour").inputValue()).toBe("250");
+});
+
+browserTest("the bytes of the last hour survive a reload", async () => {
+  const minute = Math.floor(Date.now() / 60_000);
+  const used: typeof usage = { ...usage, usage: { ...usage.usage, record: [[minute, 48_500_000]] } };
+  await scriptSession(context, [working], [used]);
+  const page = await context.newPage();
+  const messages = await told(page);
+  await page.goto(`${pages.url}?join`);
+  await reads(page, "data", "48.5 MB in the last hour");
+  await page.reload();
+  await reads(page, "headline", "Training");
+  expect((await messages()).find((message) => message.type === "join")).toMatchObject({
+    record: [[minute, 48_500_000]],
+  });
+});
+
+browserTest("the browser's word of the network and of freezing goes on to the session thread", async () => {
+  await scriptSession(context, [working]);
+  const page = await context.newPage();
+  const messages = await told(page);
+  await page.goto(`${pages.url}?join`);
+  await reads(page, "headline", "Training");
+  await page.evaluate(() => {
+    dispatchEvent(new Event("offline"));
+    dispatchEvent(new Event("online"));
+    document.dispatchEvent(new Event("freeze"));
+    document.dispatchEvent(new Event("resume"));
+  });
+  const heard = (await messages()).flatMap((message): (string | boolean)[] => {
+    if (message.type === "network") return [message.reason];
+    return message.type === "guest" ? [message.guest.frozen] : [];
+  });
+  expect(heard.slice(-4)).toEqual(["this machine went offline", "this machine is online again", true, false]);
+});
+
+browserTest("the page speaks Chinese to who asks for it, and remembers", async () => {
+  await context.close();
+  context = await browser.newContext({ locale: "zh-CN" });
+  await answerStatus(context, status);
+  const page = await open();
+  await reads(page, "headline", "随时可以开始");
+  expect(await page.locator("html").getAttribute("lang")).toBe("zh");
+  await page.getByRole("button", { name: "English" }).click();
+  await reads(page, "headline", "Ready when you are");
+  await page.reload();
+  await reads(page, "headline", "Ready when you are");
+});
+
+browserTest("[axe] no violation, before, during and in trouble, in light and dark", async () => {
+  for (const state of [null, fallenBack, dataUsedUp, offline]) {
+    if (state !== null) await scriptSession(context, [state], [usage]);
+    const page = await open(state === null ? "" : "?join");
+    await reads(page, "steps", "Step");
+    await page.locator("canvas").waitFor();
+    expect(await violations(page), state?.phase?.name ?? "idle").toEqual([]);
+    // Dark differs by its colours alone.
+    await page.emulateMedia({ colorScheme: "dark" });
+    expect(await violations(page, ["color-contrast"]), `dark, ${state?.phase?.name ?? "idle"}`).toEqual([]);
+    await page.close();
+  }
+});
+
+browserTest("[weight] what is needed before joining is at most 60 kB gzipped, the chart included", async () => {
+  const page = await open();
+  await page.locator("canvas").waitFor();
+  const urls = await page.evaluate(() => performance.getEntriesByType("resource").map(({ name }) => name));
+  const files = [pages.url, ...urls.filter((url) => url.includes("/assets/"))];
+  let bytes = 0;
+  for (const file of files)
+    bytes += gzipSync(new Uint8Array(await (await fetch(file)).arrayBuffer()), { level: 9 }).length;
+  expect(files.length).toBeGreaterThan(3);
+  expect(bytes, files.join(" ")).toBeLessThanOrEqual(60_000);
+});
+
+browserTest("[screenshots] the pages look as in docs/img", async () => {
+  for (const picture of pictures) {
+    const found = PNG.sync.read(await takePicture(browser, pages.url, picture));
+    const kept = PNG.sync.read(readFileSync(join(import.meta.dirname, "../../../docs/img", `${picture.name}.png`)));
+    expect([found.width, found.height], `${picture.name}; npm run screenshots makes it anew`).toEqual([
+      kept.width,
+      kept.height,
+    ]);
+    const different = pixelmatch(found.data, kept.data, undefined, kept.width, kept.height, { threshold: 0.15 });
+    // Text is set by the machine's own fonts; a moved or missing element is more than this.
+    expect(different / (kept.width * kept.height), picture.name).toBeLessThan(0.02);
+  }
+});
+
+/** What axe has to say, by rule; all of its rules unless some are named. */
+async function violations(page: Page, rules: readonly string[] | null = null): Promise<string[]> {
+  await page.evaluate(axe.source);
+  const found = await page.evaluate(
+    (only) => (globalThis as unknown as { axe: typeof axe }).axe.run(only === null ? {} : { runOnly: [...only] }),
+    rules,
+  );
+  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`.slice(0, 500));
+}

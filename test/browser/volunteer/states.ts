@@ -1,9 +1,13 @@
 /** @file Moments in a volunteer's session, at fixed data: what the page shows of each is tested and looked at. */
 import type { SessionState } from "../../../shared/worker/session.ts";
 import type { StatusSubset } from "../../support/pages.ts";
+import type { SessionToPage } from "../../../worker-browser/messages.ts";
+import type { Curve } from "../../../worker-browser/volunteer/curve.ts";
 
 export const status: StatusSubset = {
   run: "state-of-the-union",
+  about: null,
+  corpus: "State of the Union addresses",
   parameters: 814_720,
   version: 812,
   steps: 2000,
@@ -50,6 +54,9 @@ export const working: Partial<SessionState> = {
     workers: 4,
     yourTokens: 54_784,
     yourTokensPerSecond: 3312,
+    yourRounds: 188,
+    yourRank: 3,
+    contributors: 17,
     reason: "step 842: 2 of 3 units are in; 1 is leased to a worker",
   },
 };
@@ -81,3 +88,42 @@ export const finished: Partial<SessionState> = {
   leases: new Set(),
   phase: { name: "ended", ok: true, reason: "the run is finished" },
 };
+
+export const pausedByVolunteer: Partial<SessionState> = {
+  ...working,
+  leases: new Set(),
+  phase: { name: "resting", reason: "paused" },
+};
+
+export const dataUsedUp: Partial<SessionState> = {
+  ...working,
+  leases: new Set(),
+  phase: { name: "resting", reason: "data" },
+};
+
+export const usage: Extract<SessionToPage, { type: "usage" }> = {
+  type: "usage",
+  usage: {
+    bytesUp: 20_400_000,
+    bytesDown: 28_100_000,
+    bytesLastHour: 48_500_000,
+    record: [],
+    roundBytes: 6_517_760,
+    returnBytes: 9_776_640,
+    computeMs: 44_000,
+    workingMs: 60_000,
+  },
+};
+
+/** A loss that falls as losses do, with the noise of a batch: the same at every call. */
+export const curve: Curve = (() => {
+  const version = Array.from({ length: 203 }, (_, i) => 1 + 4 * i);
+  const noise = (i: number): number => 0.07 * Math.sin(12.9 * i) * Math.cos(7.3 * i);
+  const at = (step: number): number => 2.15 + 2 * Math.exp(-step / 90) + 0.35 * Math.exp(-step / 500);
+  const evaluated = Array.from({ length: 9 }, (_, i) => 100 * i);
+  return {
+    version,
+    loss: version.map((step, i) => at(step) + noise(i)),
+    evaluations: { version: evaluated, loss: evaluated.map((step) => at(step) + 0.02) },
+  };
+})();

@@ -9,6 +9,7 @@ import { defaultLimits } from "../../../coordinator/limits.ts";
 import { openSockets } from "../../../coordinator/sockets.ts";
 import type { Sockets } from "../../../coordinator/sockets.ts";
 import { decodeFrame, encodeFrame } from "../../../shared/wire/frame.ts";
+import { PROTOCOL_VERSION } from "../../../shared/wire/protocol.ts";
 
 const MAX_PAYLOAD = 100_000;
 
@@ -65,7 +66,7 @@ afterEach(async () => {
   server.close();
 });
 
-const HELLO = { type: "hello", protocolVersion: 1, kind: "node", name: "test", token: "right" };
+const HELLO = { type: "hello", protocolVersion: PROTOCOL_VERSION, kind: "node", name: "test", token: "right" };
 const READY = { type: "ready", backend: "cpu", fallbacks: [], version: 0, hash: "0123456789abcdef", unitMs: 1 };
 
 /** A peer that may say anything; `next` resolves to what it hears, `closed` to the close code. */

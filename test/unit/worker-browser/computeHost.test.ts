@@ -1,7 +1,7 @@
 import { beforeEach, expect, test, vi } from "vitest";
 import type { ComputeCommand, ComputeEvent } from "../../../shared/worker/commands.ts";
 import { createComputeHost } from "../../../worker-browser/computeHost.ts";
-import type { ComputeToSession, SessionToCompute } from "../../../worker-browser/messages.ts";
+import type { ComputeToSession, SessionToCompute, SmallerPieces } from "../../../worker-browser/messages.ts";
 
 /** Stands for the browser's Worker: keeps what it is told, and says what the test makes it say. */
 class ScriptedWorker extends EventTarget {
@@ -31,15 +31,22 @@ vi.stubGlobal("Worker", ScriptedWorker);
 
 const prepare = { type: "prepare", url: "http://host", run: { name: "r" } } as unknown as ComputeCommand;
 const load = { type: "load", snapshot: { path: "/s", version: 1, hash: "00" } } as unknown as ComputeCommand;
-const broken = { type: "broken", backend: "webgpu", reason: "the graphics device was lost" } as const;
+const broken = {
+  type: "broken",
+  backend: "webgpu",
+  reason: "the graphics device was lost",
+  outOfMemoryWith: null,
+} as const;
 
 let events: ComputeEvent[];
 let gaveUp: string[];
+let smaller: SmallerPieces[];
 
 beforeEach(() => {
   ScriptedWorker.all = [];
   events = [];
   gaveUp = [];
+  smaller = [];
 });
 
 function host(force: string | null = null) {
@@ -47,6 +54,9 @@ function host(force: string | null = null) {
     force,
     onEvent: (event) => events.push(event),
     onDevice: () => {},
+    onWarmUp: () => {},
+    onFetched: () => {},
+    onSmallerPieces: (pieces) => smaller.push(pieces),
     onGivingUp: (reason) => gaveUp.push(reason),
   });
 }
@@ -65,7 +75,11 @@ test("a thread that breaks is replaced at the next command, and the new one is t
   command({ type: "forget" });
   expect(ScriptedWorker.all).toHaveLength(1);
   command(load);
-  expect(commands(newest())).toEqual([{ type: "choice", choice: { force: null, avoid: [] } }, "prepare", "load"]);
+  expect(commands(newest())).toEqual([
+    { type: "choice", choice: { force: null, avoid: [], rows: null } },
+    "prepare",
+    "load",
+  ]);
 });
 
 test("[I7] a backend that broke twice is not tried a third time, and its reason is kept", () => {
@@ -77,7 +91,7 @@ test("[I7] a backend that broke twice is not tried a third time, and its reason 
   command(prepare);
   expect(newest().told[0]).toEqual({
     type: "choice",
-    choice: { force: null, avoid: [{ backend: "webgpu", reason: broken.reason }] },
+    choice: { force: null, avoid: [{ backend: "webgpu", reason: broken.reason }], rows: null },
   });
 });
 
@@ -85,7 +99,7 @@ test("a backend that was asked for by name is not avoided", () => {
   const { command } = host("webgpu");
   for (let times = 0; times < 3; times++) {
     command(prepare);
-    expect(newest().told[0]).toEqual({ type: "choice", choice: { force: "webgpu", avoid: [] } });
+    expect(newest().told[0]).toEqual({ type: "choice", choice: { force: "webgpu", avoid: [], rows: null } });
     newest().says(broken);
   }
 });
@@ -133,4 +147,35 @@ test("terminate stops at once and for good", () => {
   expect(newest().terminated).toBe(true);
   command(load);
   expect(ScriptedWorker.all).toHaveLength(1);
+});
+
+test("[I7] a backend that runs out of memory takes half as much at a time, down to one window, and then another is taken", () => {
+  const { command } = host();
+  const rows: (number | null)[] = [];
+  for (let tried = 12; ; tried = Math.ceil(tried / 2)) {
+    command(prepare);
+    const told = newest().told[0]!;
+    if (told.type !== "choice") throw new Error("the choice comes first");
+    rows.push(told.choice.rows);
+    newest().says({ ...broken, reason: "out of memory", outOfMemoryWith: tried });
+    if (tried === 1) break;
+  }
+  expect(rows).toEqual([null, 6, 3, 2, 1]);
+  expect(smaller.map((pieces) => pieces.rows)).toEqual([6, 3, 2, 1]);
+  expect(gaveUp).toEqual([]);
+  command(prepare);
+  newest().says({ ...broken, reason: "out of memory", outOfMemoryWith: 1 });
+  command(prepare);
+  expect(newest().told[0]).toEqual({
+    type: "choice",
+    choice: { force: null, avoid: [{ backend: "webgpu", reason: "out of memory" }], rows: null },
+  });
+});
+
+test("the pace reaches a thread that is started later, and starts none", () => {
+  const { command } = host();
+  command({ type: "pace", dutyCycle: 0.5 });
+  expect(ScriptedWorker.all).toHaveLength(0);
+  command(prepare);
+  expect(newest().told[1]).toEqual({ type: "command", command: { type: "pace", dutyCycle: 0.5 } });
 });

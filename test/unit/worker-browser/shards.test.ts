@@ -8,6 +8,13 @@ let requests: string[];
 let stores: Map<string, Map<string, Uint8Array>>;
 let ignoreRange = false;
 let quota: number;
+let fetched: number;
+let shown: number[];
+
+const ports = {
+  onProgress: (bytes: number) => void shown.push(bytes),
+  onFetched: (bytes: number) => void (fetched += bytes),
+};
 
 beforeEach(() => {
   files = new Map();
@@ -15,6 +22,8 @@ beforeEach(() => {
   stores = new Map();
   ignoreRange = false;
   quota = Infinity;
+  fetched = 0;
+  shown = [];
 });
 
 vi.stubGlobal("fetch", async (url: string, { headers }: { headers?: { Range: string } }) => {
@@ -71,22 +80,25 @@ function serve(name: string): void {
 test("a range is asked for once, then comes from the cache, in this visit and the next", async () => {
   serve("one");
   for (let visit = 0; visit < 2; visit++) {
-    const fetchBytes = createFetcher();
+    const fetchBytes = createFetcher(ports);
     await fetchBytes(manifest);
     for (let times = 0; times < 2; times++) {
       expect(await fetchBytes(shard, range)).toEqual(content.slice(20, 40));
     }
   }
   expect(requests).toEqual([manifest, `${shard} bytes=20-39`, manifest]);
+  const manifestBytes = files.get(manifest)!.length;
+  expect(fetched, "what the cache gave is not counted").toBe(2 * manifestBytes + 20);
+  expect(shown.at(-1)).toBe(manifestBytes);
 });
 
 test("pieces of another corpus at the same address are forgotten, and never handed out", async () => {
   serve("one");
-  const before = createFetcher();
+  const before = createFetcher(ports);
   await before(manifest);
   await before(shard, range);
   serve("another");
-  const after = createFetcher();
+  const after = createFetcher(ports);
   await after(manifest);
   requests.length = 0;
   await after(shard, range);
@@ -96,7 +108,7 @@ test("pieces of another corpus at the same address are forgotten, and never hand
 
 test("a bad download is not handed out again", async () => {
   serve("one");
-  const fetchBytes = createFetcher();
+  const fetchBytes = createFetcher(ports);
   await fetchBytes(manifest);
   files.set(shard, content.toReversed());
   await fetchBytes(shard, range);
@@ -108,7 +120,7 @@ test("a full disk costs the cache, not the training", async () => {
   serve("one");
   quota = 0;
   const warn = vi.spyOn(console, "warn").mockImplementation(() => {});
-  const fetchBytes = createFetcher();
+  const fetchBytes = createFetcher(ports);
   await fetchBytes(manifest);
   for (let times = 0; times < 3; times++) expect(await fetchBytes(shard, range)).toHaveLength(20);
   expect(warn).toHaveBeenCalledTimes(1);
@@ -117,7 +129,7 @@ test("a full disk costs the cache, not the training", async () => {
 
 test("a server that ignores Range, a range past the end and a missing file are errors that name the file", async () => {
   serve("one");
-  const fetchBytes = createFetcher();
+  const fetchBytes = createFetcher(ports);
   await expect(fetchBytes(shard, { start: 40, end: 60 })).rejects.toThrow(`${shard}: 10 bytes for the range 40–60`);
   ignoreRange = true;
   await expect(fetchBytes(shard, range)).rejects.toThrow(`${shard}: HTTP 200`);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { initialSession, sessionStep } from "../../../shared/worker/session.ts";
 import type { SessionConfig, SessionEffect, SessionEvent, SessionState } from "../../../shared/worker/session.ts";
+import { PROTOCOL_VERSION } from "../../../shared/wire/protocol.ts";
 import type { CoordinatorMessage } from "../../../shared/wire/protocol.ts";
 
 const config: SessionConfig = { kind: "node", name: "test", token: null, url: "http://there", seed: 7 };
@@ -9,7 +10,7 @@ const nothing = new Uint8Array();
 
 const welcome: CoordinatorMessage = {
   type: "welcome",
-  protocolVersion: 1,
+  protocolVersion: PROTOCOL_VERSION,
   worker: "w1",
   secret: "s1",
   run: {
