@@ -63,7 +63,6 @@ function options(width: number, names: ChartProps["names"]): UPlot.Options {
     grid: { stroke: colour("--line"), width: 1 },
     ticks: { show: false },
   };
-  const value: UPlot.Series.Value = (_, loss) => shown(loss, 3);
   return {
     width,
     height: HEIGHT,
@@ -88,6 +87,8 @@ function options(width: number, names: ChartProps["names"]): UPlot.Options {
     ],
   };
 }
+
+const value: UPlot.Series.Value = (_, loss) => shown(loss, 3);
 
 /** In the legend: what the pointer is at; nothing when it is elsewhere. */
 function shown(value: number | null | undefined, digits: number): string {

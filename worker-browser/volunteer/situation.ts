@@ -41,15 +41,15 @@ export function watchSituation({ onChange, onNetwork }: SituationPorts): void {
     if (!document.hidden && nowMs - lookedMs > LOOK_MS + SLEPT_MS) onNetwork("this machine slept");
     lookedMs = nowMs;
   }, LOOK_MS);
-  void (navigator as BatteryNavigator)
-    .getBattery?.()
-    .then((battery) => {
-      const look = (): void => become({ pluggedIn: battery.charging });
-      battery.addEventListener("chargingchange", look);
-      look();
-    })
-    // Not allowed here: as where there is none.
-    .catch(() => {});
+  void watchBattery((pluggedIn) => become({ pluggedIn }));
+}
+
+async function watchBattery(onChange: (pluggedIn: boolean) => void): Promise<void> {
+  // Where it is not there, or not allowed, nothing is known.
+  const battery = await (navigator as BatteryNavigator).getBattery?.().catch(() => null);
+  if (!battery) return;
+  battery.addEventListener("chargingchange", () => onChange(battery.charging));
+  onChange(battery.charging);
 }
 
 export const canStayAwake = (): boolean => "wakeLock" in navigator;

@@ -115,15 +115,16 @@ export const usage: Extract<SessionToPage, { type: "usage" }> = {
   },
 };
 
+const noise = (i: number): number => 0.07 * Math.sin(12.9 * i) * Math.cos(7.3 * i);
+const lossAt = (step: number): number => 2.15 + 2 * Math.exp(-step / 90) + 0.35 * Math.exp(-step / 500);
+
 /** A loss that falls as losses do, with the noise of a batch: the same at every call. */
 export const curve: Curve = (() => {
   const version = Array.from({ length: 203 }, (_, i) => 1 + 4 * i);
-  const noise = (i: number): number => 0.07 * Math.sin(12.9 * i) * Math.cos(7.3 * i);
-  const at = (step: number): number => 2.15 + 2 * Math.exp(-step / 90) + 0.35 * Math.exp(-step / 500);
   const evaluated = Array.from({ length: 9 }, (_, i) => 100 * i);
   return {
     version,
-    loss: version.map((step, i) => at(step) + noise(i)),
-    evaluations: { version: evaluated, loss: evaluated.map((step) => at(step) + 0.02) },
+    loss: version.map((step, i) => lossAt(step) + noise(i)),
+    evaluations: { version: evaluated, loss: evaluated.map((step) => lossAt(step) + 0.02) },
   };
 })();

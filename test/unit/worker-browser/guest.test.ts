@@ -10,6 +10,8 @@ const free: GuestSituation = {
 };
 const nothingUsed = { bytesLastHour: 0, roundBytes: 0, returnBytes: 0 };
 
+const minute = (index: number): number => index * 60_000 + 1234;
+
 const capped = (megabytesPerHour: number): GuestSituation => ({
   ...free,
   preferences: { ...free.preferences, megabytesPerHour },
@@ -53,8 +55,6 @@ describe("when a guest rests", () => {
 });
 
 describe("the bytes of an hour", () => {
-  const minute = (index: number): number => index * 60_000 + 1234;
-
   test("are forgotten after an hour, minute by minute", () => {
     let record: DataRecord = [];
     for (let index = 0; index < 200; index++) {

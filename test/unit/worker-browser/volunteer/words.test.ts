@@ -2,6 +2,7 @@ import { describe as group, expect, test } from "vitest";
 import { initialSession, type SessionState } from "../../../../shared/worker/session.ts";
 import type { Usage } from "../../../../worker-browser/messages.ts";
 import { createLanguage } from "../../../../worker-browser/volunteer/language.ts";
+import type { LanguageCode } from "../../../../worker-browser/volunteer/language.ts";
 import type { OverviewState } from "../../../../worker-browser/volunteer/overview.ts";
 import type { Preferences } from "../../../../worker-browser/volunteer/preferences.ts";
 import type { VolunteerState } from "../../../../worker-browser/volunteer/volunteer.ts";
@@ -65,17 +66,26 @@ function joined(session: Partial<SessionState>, change: Partial<Joined> = {}): V
   return { name: "joined", session: shown, device: "amd rdna-3", warmUp: null, smallerPieces: null, usage: null, lastWorkMs: 0, ...change }; // prettier-ignore
 }
 
+type Circumstances = {
+  readonly overview?: OverviewState;
+  readonly nowMs?: number;
+  readonly megabytesPerHour?: number | null;
+  readonly paused?: boolean;
+  readonly code?: LanguageCode;
+};
+
 function see(
   state: VolunteerState,
-  {
-    overview = known,
-    nowMs = 0,
-    megabytesPerHour = null as number | null,
-    paused = false,
-    code = "en" as "en" | "zh",
-  } = {},
+  { overview = known, nowMs = 0, megabytesPerHour = null, paused = false, code = "en" }: Circumstances = {},
 ): View {
-  return describe({ state, overview, preferences: { ...preferences, megabytesPerHour }, paused, nowMs, language: createLanguage(code) }); // prettier-ignore
+  const language = createLanguage(code);
+  return describe({ state, overview, preferences: { ...preferences, megabytesPerHour }, paused, nowMs, language });
+}
+
+/** Seen while resting for this reason. */
+function resting(reason: string, megabytesPerHour: number | null = null): View {
+  const state = joined({ phase: { name: "resting", reason }, progress }, { usage });
+  return see(state, { megabytesPerHour, paused: reason === "paused" });
 }
 
 group("the words of the page", () => {
@@ -146,8 +156,6 @@ group("the words of the page", () => {
   });
 
   test("resting tells why, and what would end it", () => {
-    const resting = (reason: string, megabytesPerHour: number | null = null): View =>
-      see(joined({ phase: { name: "resting", reason }, progress }, { usage }), { megabytesPerHour, paused: reason === "paused" }); // prettier-ignore
     expect(resting("paused")).toMatchObject({
       tone: "resting",
       headline: "Paused",
