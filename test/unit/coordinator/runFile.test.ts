@@ -45,7 +45,7 @@ test("a mistake is told with its line, its value and what is allowed", () => {
     ["steps: 1\nmodel:\n\tpreset: tiny", /^\/work\/run.yaml line 3: .*; must be valid YAML$/],
     ["steps: [1", /line 1: .*must be valid YAML/],
     ["steps: 1\nsteps: 2", /line 2: Map keys must be unique; must be valid YAML/],
-    ["steps: 1\nstepz: 2", /line 2: stepz: unknown setting; must be one of name, data, model, seed, .*steps/],
+    ["steps: 1\nstepz: 2", /line 2: stepz: unknown setting; must be one of name, about, data, model, seed, .*steps/],
     ["optimizer:\n  lr: 1", /line 2: optimizer.lr: unknown setting; must be one of learningRate, minLearningRate/],
     ["data: a.txt", "/work/run.yaml line 1: data: must have settings below it: text, folder, tokenizer"],
     ["model:\n  preset: huge", /line 2: model.preset huge: must be one of tiny/],
