@@ -12,7 +12,11 @@ export type Settings = {
 };
 
 /** A command line can be read by every user of the machine, the environment cannot; and an image sets its own defaults there. */
-const environment: Partial<Record<SettingPath, string>> = { token: "MANYHANDS_TOKEN", log: "MANYHANDS_LOG" };
+const environment: Partial<Record<SettingPath, string>> = {
+  token: "MANYHANDS_TOKEN",
+  adminToken: "MANYHANDS_ADMIN_TOKEN",
+  log: "MANYHANDS_LOG",
+};
 
 /** @param argv without the program's own name. @throws OperatorError for a flag that is unknown or whose value is not allowed. */
 export function parseArguments(argv: readonly string[]): Settings {

@@ -21,6 +21,8 @@ export type HttpConfig = {
   readonly snapshotDir: string;
   /** What the operator's pages read. */
   readonly dashboard: Hono;
+  /** What changes the run. */
+  readonly admin: Hono;
 };
 
 /** Where the corpus is served, below its id. */
@@ -35,6 +37,7 @@ export function createHttp({
   status,
   snapshotDir,
   dashboard,
+  admin,
 }: HttpConfig): Hono {
   const app = new Hono();
   app.get("/healthz", (context) => context.text("ok\n", 200, { "Cache-Control": "no-store" }));
@@ -63,6 +66,7 @@ export function createHttp({
     return context.body(bytes, 200, { "Content-Type": "application/octet-stream", "Cache-Control": IMMUTABLE });
   });
   app.route("/", dashboard);
+  app.route("/", admin);
   app.get("/assets/:file", (context) => serveFile(context, `${pagesDir}/assets`, context.req.param("file"), IMMUTABLE));
   // The page itself must be asked for again: it names the assets of the build in use.
   app.get("/", (context) => serveFile(context, pagesDir, "index.html", "no-cache"));

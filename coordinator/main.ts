@@ -12,6 +12,7 @@ import type { Corpus } from "./corpus.ts";
 import { startLocalWorkers } from "./localWorkers.ts";
 import { fileProblem } from "../shared/operatorError.ts";
 import { OperatorError, runProgram } from "./operatorError.ts";
+import { announceRunning } from "./running.ts";
 import { newSecret } from "./secret.ts";
 import { givenSettings, resolveRun, storeRun } from "./resolveRun.ts";
 import { processSettings } from "./runSpec.ts";
@@ -41,8 +42,10 @@ async function main(): Promise<void> {
     reportStages((stage) => screen.line(`preparing the corpus: ${stage}`)),
   );
   const { spec, corpus, runDir, resumed, changes } = resolved;
-  const { workers, threads, engine, host, port, token, limits, proxies, origins, stay, runsDir } = resolved.process;
+  const { workers, threads, engine, host, port, token, adminToken, limits, proxies, origins, stay, runsDir } =
+    resolved.process;
   const ownKey = newSecret();
+  const stopAsked = Promise.withResolvers<"interrupted">();
   const served = await serve({
     spec,
     corpus,
@@ -51,12 +54,14 @@ async function main(): Promise<void> {
     host,
     port,
     token,
+    adminToken,
     limits,
     proxies,
     origins,
     ownKey,
     // The optimizer works while the workers wait for it: it may have all cores.
     threads: Math.min(8, availableParallelism()),
+    onStop: () => stopAsked.resolve("interrupted"),
     onNotice: (text) => screen.line(text),
     onEvent: screen.event,
     onRound: () => {},
@@ -65,6 +70,7 @@ async function main(): Promise<void> {
     throw asOperatorError(error, runDir);
   });
   await storeRun(resolved);
+  const withdraw = announceRunning(runDir, served.url);
   const pagesProblem = await pages;
   if (pagesProblem !== null) screen.line(pagesProblem);
 
@@ -80,6 +86,7 @@ async function main(): Promise<void> {
   for (const change of changes) screen.line(`changed: ${change}`);
   screen.line(`join with a browser:  ${served.url}/`);
   screen.line(`join with Node:       npm run worker -- --url ${served.url}`);
+  if (spec.invites) screen.line(`both need an invite:  npm run invite -- --run ${spec.name}`);
 
   const { promise: interrupted, stop: interrupt } = onInterrupt();
   handled();
@@ -93,16 +100,18 @@ async function main(): Promise<void> {
   });
   const shown = setInterval(() => screen.progress(served.status()), SHOW_MS);
   let failure: Error | null = null;
-  const outcome = await Promise.race([served.finished.then(() => "finished" as const), interrupted]).catch(
-    (error: Error) => {
-      failure = error;
-      return "failed" as const;
-    },
-  );
+  const outcome = await Promise.race([
+    served.finished.then(() => "finished" as const),
+    interrupted,
+    stopAsked.promise,
+  ]).catch((error: Error) => {
+    failure = error;
+    return "failed" as const;
+  });
   if (outcome === "finished" && stay) {
     screen.progress(served.status());
     screen.line("the run is finished; serving on until stopped");
-    await interrupted;
+    await Promise.race([interrupted, stopAsked.promise]);
   }
   clearInterval(shown);
   const last = served.status();
@@ -113,6 +122,7 @@ async function main(): Promise<void> {
     failure ??= error;
     return { snapshot: "" };
   });
+  withdraw();
   interrupt();
   if (failure !== null) throw asOperatorError(failure, runDir);
 

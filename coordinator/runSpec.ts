@@ -64,6 +64,8 @@ export type RunSpec = {
     readonly unit: number;
   };
   readonly snapshotEvery: number;
+  /** Workers need an invite. */
+  readonly invites: boolean;
 };
 
 /** A run before its corpus is known, which decides the vocabulary. */
@@ -77,6 +79,8 @@ export type ProcessSettings = {
   readonly host: string;
   readonly port: number;
   readonly token: string | null;
+  /** Null: the one in the run's folder. */
+  readonly adminToken: string | null;
   readonly limits: Limits;
   readonly proxies: TrustedProxies;
   readonly origins: OriginPolicy;
@@ -125,6 +129,7 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
       unit: pick("evaluation.unit", 8),
     },
     snapshotEvery: pick("snapshotEvery", 100),
+    invites: pick("invites", false),
   };
 }
 
@@ -141,6 +146,7 @@ export function processSettings(given: Given, cores: number): ProcessSettings {
     host,
     port: givenValue(given, "port") ?? 8080,
     token: givenValue(given, "token") ?? null,
+    adminToken: givenValue(given, "adminToken") ?? null,
     limits: {
       workers: limit("workers"),
       workersPerAddress: limit("workersPerAddress"),

@@ -4,9 +4,11 @@ import { once } from "node:events";
 import { mkdirSync } from "node:fs";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import type { Duplex } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
+import type { HttpBindings } from "@hono/node-server";
 import { encodedBytes } from "../shared/codec/codec.ts";
 import { writeParams } from "../shared/codec/paramsFile.ts";
 import { MANIFEST_FILE } from "../shared/data/manifest.ts";
@@ -29,11 +31,13 @@ import type { ContributionProblem } from "./optimize.ts";
 import { createMetrics } from "./metrics.ts";
 import { OperatorError } from "./operatorError.ts";
 import { createLive } from "./live.ts";
-import { createPublisher } from "./publish.ts";
+import { createPublisher, SNAPSHOT_PATH } from "./publish.ts";
 import { createRun } from "./run.ts";
 import type { Run } from "./run.ts";
 import { openSockets } from "./sockets.ts";
-import { newSecret, sameSecret } from "./secret.ts";
+import { newSecret, sameSecret, secretFile } from "./secret.ts";
+import { adminApi } from "./adminApi.ts";
+import { openInvites } from "./invites.ts";
 import { createEventLog } from "./eventLog.ts";
 import { createGate } from "./gate.ts";
 import { createGuardedServer, guardHttp } from "./httpGuard.ts";
@@ -51,6 +55,8 @@ export type ServeOptions = {
   readonly host: string;
   readonly port: number;
   readonly token: string | null;
+  /** Null: the one in the run's folder, made at its first start. */
+  readonly adminToken: string | null;
   readonly limits: Limits;
   readonly proxies: TrustedProxies;
   readonly origins: OriginPolicy;
@@ -58,6 +64,8 @@ export type ServeOptions = {
   readonly ownKey: string;
   /** Threads for merging and the optimizer. */
   readonly threads: number;
+  /** The operator asks over HTTP for what Ctrl-C does. */
+  readonly onStop: () => void;
   readonly onNotice: (text: string) => void;
   /** Everything that goes into the ledger's events. */
   readonly onEvent?: (code: string, text: string) => void;
@@ -81,6 +89,12 @@ const HEARTBEAT_MS = 5000;
 const TICK_MS = 100;
 
 const PROGRESS_MS = 1000;
+
+/** Between two looks whether a step is over. */
+const STEP_POLL_MS = 20;
+
+/** In the run's folder. */
+const ADMIN_TOKEN_FILE = "admin-token";
 
 /** Below it nothing expires: loading a page, a short stall of the machine. */
 const MIN_LEASE_MS = 10_000;
@@ -173,7 +187,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
     publisher.offer(version, hash, () => writeParams(layout, optimizer.params(), { version: String(version), hash, model: JSON.stringify(model) })); // prettier-ignore
   const { limits, proxies, origins, ownKey } = options;
   const guard = guardHttp(server, { limits, proxies, origins, ownKey, onNotice, nowMs });
-  const admit = createGate({ token: options.token });
+  const invites = openInvites(runDir, spec.name, Date.now);
+  const admit = createGate({ token: options.token, invites: spec.invites ? invites : null });
   const sockets = openSockets(
     server,
     {
@@ -185,13 +200,16 @@ export async function serve(options: ServeOptions): Promise<Served> {
     },
     {
       async identify({ resume, token }, own) {
-        await admit(token, own);
+        const admission = await admit(token, own);
         const known = resume === undefined ? null : ledger.findWorker(resume.worker);
         if (resume !== undefined && known !== null && sameSecret(resume.secret, known.secret)) {
           if (ledger.isBanned(known.id)) throw new ProtocolError("banned", "the operator has banned this worker");
+          admission(known.id);
           return { worker: known.id, secret: known.secret };
         }
-        return { worker: randomUUID().slice(0, 13), secret: newSecret() };
+        const worker = randomUUID().slice(0, 13);
+        admission(worker);
+        return { worker, secret: newSecret() };
       },
       onJoined: (worker, { kind, name }, secret) => run.joined(worker, { kind, name, secret }),
       onMessage: (worker, message, payload) => run.received(worker, message, payload),
@@ -294,6 +312,28 @@ export async function serve(options: ServeOptions): Promise<Served> {
     pagesDir: options.pagesDir,
     nowMs,
   });
+  const admin = adminApi({
+    token: options.adminToken ?? secretFile(join(runDir, ADMIN_TOKEN_FILE)),
+    addressOf: ({ env }) => guard.addressOf((env as HttpBindings).incoming) ?? "own",
+    nowMs,
+    dateMs: Date.now,
+    invites,
+    pause: (reason) => run.pause("operator", reason),
+    resume: () => run.resume("operator"),
+    stop: options.onStop,
+    kick: run.kick,
+    ban: run.ban,
+    unban: ledger.liftBan,
+    bans: ledger.bans,
+    async snapshot() {
+      // Not during a step: it is over in a moment.
+      while (run.state().phase === "committing") await sleep(STEP_POLL_MS);
+      const { version, paramsPath } = await optimizer.snapshot();
+      return { version, path: SNAPSHOT_PATH + basename(paramsPath) };
+    },
+    eventsAfter: history.eventsAfter,
+    onAction: (text) => attempt(() => ledger.event(Date.now(), "operator", text)),
+  });
   const app = createHttp({
     corpusDir: corpus.dir,
     corpusId,
@@ -303,6 +343,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     status: run.status,
     snapshotDir,
     dashboard,
+    admin,
   });
   const answer = getRequestListener(app.fetch);
   server.on("request", (request, response) => {
@@ -330,6 +371,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       await optimizer.close();
       history.close();
       ledger.close();
+      invites.close();
       return { snapshot: paramsPath };
     },
   };

@@ -57,6 +57,8 @@ export type SettingValues = {
   readonly host: string;
   readonly port: number;
   readonly token: string;
+  readonly invites: boolean;
+  readonly adminToken: string;
   readonly origin: readonly string[];
   readonly trustProxy: readonly string[];
   readonly "limits.workers": number;
@@ -309,6 +311,20 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     allowed: "1 to 200 characters",
     form: "text",
   },
+  invites: {
+    group: "Edge",
+    flag: "--invites",
+    about: "workers need an invite (npm run invite), or the token (default: no)",
+    ...yesOrNo,
+  },
+  adminToken: {
+    group: "Edge",
+    flag: "--admin-token <secret>",
+    about: "for what changes the run over HTTP (default: made once, in the run's folder, admin-token)",
+    type: z.string().regex(/^[\x21-\x7e]{16,200}$/),
+    allowed: "16 to 200 printable characters without spaces",
+    form: "text",
+  },
   origin: {
     group: "Edge",
     flag: "--origin <url...>",
@@ -374,10 +390,14 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
 
 export const settingPaths: readonly SettingPath[] = Object.keys(settings) as SettingPath[];
 
+/** What a terminal's history, or a log of a failed start, must not hold. */
+const secretSettings: ReadonlySet<SettingPath> = new Set(["token", "adminToken"]);
+
 /** @throws OperatorError naming the setting, the value and what is allowed. */
 export function checkSetting(path: SettingPath, value: unknown, where: string): void {
   const { type, allowed } = settings[path];
-  if (!type.safeParse(value).success) throw new OperatorError(`${where} ${show(value)}: must be ${allowed}`);
+  if (type.safeParse(value).success) return;
+  throw new OperatorError(`${where} ${secretSettings.has(path) ? "(not shown)" : show(value)}: must be ${allowed}`);
 }
 
 /** The value given for a setting, which {@link checkSetting} has accepted. */

@@ -29,7 +29,8 @@ export function parseWorkerArguments(argv: readonly string[]): WorkerConfig {
     .option("--threads <n>", "threads for computing", parseThreads, 1)
     .addOption(new Option("--engine <name>", "what computes").choices(["auto", "onnx", "wasm", "cpu"]).default("auto"))
     .option("--name <name>", "what the coordinator's operator sees", parseName, hostname().slice(0, 64))
-    .option("--token <token>", "when the run asks for one (or MANYHANDS_TOKEN)", process.env["MANYHANDS_TOKEN"])
+    // Not as a default value: --help would show it.
+    .addOption(new Option("--token <token>", "the run's token, or an invite's").env("MANYHANDS_TOKEN"))
     .addOption(
       new Option("--log <kind>", "for a person, or structured lines (or MANYHANDS_LOG)")
         .choices(logKinds)

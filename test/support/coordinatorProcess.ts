@@ -50,8 +50,12 @@ export function smallRun(dir: string, corpus: string): string[] {
   ];
 }
 
-export async function startCoordinator(flags: readonly string[]): Promise<CoordinatorProcess> {
+export async function startCoordinator(
+  flags: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<CoordinatorProcess> {
   const child = spawn(process.execPath, [join(root, "coordinator/main.ts"), ...flags], {
+    env: { ...process.env, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let output = "";

@@ -1,7 +1,7 @@
 /**
  * @file The volunteer's page. Besides the button there are parameters in its address, for operators and tests:
  * `?join` joins at once · `?backend=webgpu|webgl|wasm|cpu` uses only that one · `?name=…` is shown to the operator ·
- * `?token=…` for a run that asks for one · `?language=en|zh`.
+ * `?language=en|zh` · `#token=…`, as in an invite: what stands behind # is sent to no server, and so is in no log.
  */
 import { effect, signal } from "@preact/signals";
 import { render } from "preact";
@@ -40,7 +40,7 @@ const curve = signal<Curve | null>(null);
 let showTimer: ReturnType<typeof setTimeout> | null = null;
 
 const volunteer = createVolunteer({
-  token: parameters.get("token"),
+  token: new URLSearchParams(location.hash.slice(1)).get("token"),
   force: parameters.get("backend"),
   onChange: () => {
     // What somebody waits for is shown at once, the figures a few times a second.

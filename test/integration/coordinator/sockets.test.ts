@@ -15,7 +15,7 @@ const MAX_PAYLOAD = 100_000;
 
 const limits = { ...defaultLimits, workers: 4, workersPerAddress: 3, connectsPerSecond: 6 };
 
-const gate = createGate({ token: "right" });
+const gate = createGate({ token: "right", invites: null });
 
 let server: Server;
 let sockets: Sockets;
@@ -42,8 +42,10 @@ beforeEach(async () => {
     },
     {
       async identify({ token }, own) {
-        await gate(token, own);
-        return { worker: `w${nextWorker++}`, secret: "s" };
+        const admission = await gate(token, own);
+        const worker = `w${nextWorker++}`;
+        admission(worker);
+        return { worker, secret: "s" };
       },
       onJoined: (worker) => {
         log.push(`${worker} joined`);

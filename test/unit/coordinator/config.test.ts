@@ -53,6 +53,13 @@ test("a wrong flag is one line: the flag, its value, what is allowed", () => {
     [["--learning-rate", "0"], "--learning-rate 0: must be a number above 0"],
     [["--dropout", "nan"], /^--dropout nan: must be a number/],
     [["--evaluation-samples", "some"], '--evaluation-samples some: must be a whole number from 1, or "all"'],
+    [
+      ["--admin-token", "too-short"],
+      "--admin-token (not shown): must be 16 to 200 printable characters without spaces",
+    ],
+    [["--trust-proxy", "10.0.0.0/33"], "--trust-proxy 10.0.0.0/33: must be one or more IP addresses or networks such as 10.0.0.0/8"], // prettier-ignore
+    [["--origin", "https://a.example/"], /^--origin https:\/\/a.example\/: must be one or more origins/],
+    [["--workers-per-address", "0"], "--workers-per-address 0: must be a whole number from 1 to 100000"],
     [["extra"], /too many arguments/],
   ];
   for (const [argv, message] of cases) {
