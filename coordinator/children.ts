@@ -36,12 +36,15 @@ export async function sampleText(
   return null;
 }
 
-function runProgramFile(
+/** Runs a program of this project to its end. `signal` kills it. */
+export function runProgramFile(
   file: string,
   flags: readonly string[],
+  signal?: AbortSignal,
 ): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const child = spawn(process.execPath, [join(root, `${file}${extension}`), ...flags], {
     stdio: ["ignore", "pipe", "pipe"],
+    ...(signal === undefined ? {} : { signal }),
   });
   const text = { stdout: "", stderr: "" };
   child.stdout.on("data", (data: Buffer) => (text.stdout += data.toString()));

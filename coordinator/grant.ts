@@ -5,7 +5,7 @@ import { openLeases } from "./leases.ts";
 import { FREE, LEASED, countFree, freeRun, withStatus } from "./pool.ts";
 import type { Pool } from "./pool.ts";
 import { newWorker, update } from "./roundState.ts";
-import type { Draft, LeaseRecord, RoundConfig, RoundEffect } from "./roundState.ts";
+import type { Draft, LeaseRecord, RoundConfig, RoundEffect, WorkerRecord } from "./roundState.ts";
 
 /** A lease may take this many times its expected time. */
 const LEASE_SLACK = 5;
@@ -28,16 +28,25 @@ export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, ef
     ) // prettier-ignore
     .sort(([a, { sampleMs: x }], [b, { sampleMs: y }]) => (x ?? 0) - (y ?? 0) || (a < b ? -1 : 1));
   let rate = 0;
-  for (const worker of draft.workers.values()) if (worker.ready) rate += 1 / (worker.sampleMs ?? Infinity);
+  for (const worker of draft.workers.values()) if (mayWork(worker, nowMs)) rate += 1 / (worker.sampleMs ?? Infinity);
   for (const [id, worker] of pulling) {
-    const othersRate = Math.max(0, rate - 1 / (worker.sampleMs ?? Infinity));
+    if (worker.onTrial) {
+      wait(draft, id, "the coordinator has yet to see that this machine computes right", effects);
+      continue;
+    }
     if (nowMs < worker.suspendedUntilMs) {
       wait(draft, id, `paused after ${worker.strikes} refused contributions`, effects);
       continue;
     }
+    const othersRate = Math.max(0, rate - 1 / (worker.sampleMs ?? Infinity));
     const reason = grantOne(draft, id, othersRate < 1e-12 ? 0 : othersRate, config, nowMs, effects);
     if (reason !== null) wait(draft, id, reason, effects);
   }
+}
+
+/** Whether it may get leases, and so counts among those who finish the round. */
+function mayWork(worker: WorkerRecord, nowMs: number): boolean {
+  return worker.ready && !worker.onTrial && nowMs >= worker.suspendedUntilMs;
 }
 
 /** Tells a worker why it has no lease, once per reason. */
@@ -71,7 +80,7 @@ function grantOne(
       total: pool.status.length,
       unitMs,
       othersRate: othersRate / unitSampleMs,
-      othersUnitMs: fastestOther(draft, id) * unitSampleMs,
+      othersUnitMs: fastestOther(draft, id, nowMs) * unitSampleMs,
       underWay: pool.status.includes(LEASED),
       folds,
     });
@@ -101,10 +110,10 @@ function grantOne(
 }
 
 /** Time of one training sample on the fastest other worker that may get leases. */
-function fastestOther(draft: Draft, id: WorkerId): number {
+function fastestOther(draft: Draft, id: WorkerId, nowMs: number): number {
   let fastest = Infinity;
-  for (const [other, { ready, sampleMs }] of draft.workers) {
-    if (other !== id && ready) fastest = Math.min(fastest, sampleMs ?? Infinity);
+  for (const [other, worker] of draft.workers) {
+    if (other !== id && mayWork(worker, nowMs)) fastest = Math.min(fastest, worker.sampleMs ?? Infinity);
   }
   return fastest;
 }

@@ -33,7 +33,14 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
       openRound(draft, config, nowMs);
       return;
     case "joined":
-      draft.workers.set(event.worker, newWorker());
+      draft.workers.set(event.worker, { ...newWorker(), onTrial: event.onTrial ?? false });
+      return;
+    case "rejected":
+      giveBack(draft, event.worker);
+      update(draft, event.worker, { onTrial: true, ready: false, pulls: false });
+      return;
+    case "admitted":
+      update(draft, event.worker, { onTrial: false });
       return;
     case "ready": {
       giveBack(draft, event.worker);

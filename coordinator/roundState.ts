@@ -37,6 +37,8 @@ export type LeaseRecord = {
 
 export type WorkerRecord = {
   readonly ready: boolean;
+  /** What it computes has not been seen to be right yet: no leases. */
+  readonly onTrial: boolean;
   readonly version: Version;
   readonly pulls: boolean;
   /** Measured time of one training sample, ms; null before `ready`. */
@@ -103,7 +105,11 @@ export type ResultEvent = {
 
 export type RoundEvent =
   | { readonly type: "started" }
-  | { readonly type: "joined"; readonly worker: WorkerId }
+  /** `onTrial`: no leases until it is `admitted`. */
+  | { readonly type: "joined"; readonly worker: WorkerId; readonly onTrial?: boolean }
+  | { readonly type: "admitted"; readonly worker: WorkerId }
+  /** It computes wrong numbers: no leases until it is ready again, with another engine, and admitted. */
+  | { readonly type: "rejected"; readonly worker: WorkerId }
   | { readonly type: "ready"; readonly worker: WorkerId; readonly unitMs: number }
   /** Its θ is not the published one: no leases until it is ready again. */
   | { readonly type: "unready"; readonly worker: WorkerId }
@@ -187,6 +193,7 @@ export function draftOf(state: RoundState): Draft {
 export function newWorker(): WorkerRecord {
   return {
     ready: false,
+    onTrial: false,
     version: -1,
     pulls: false,
     sampleMs: null,

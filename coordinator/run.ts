@@ -2,10 +2,13 @@
  * @file One run, alive: feeds what happens (messages, time, finished work) to the round reducer and carries its effects out.
  * Everything that touches the world comes in as a port, so that the simulator runs this very file.
  */
+import type { Answer } from "../shared/engine/examination.ts";
+import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { learningRateAt } from "../shared/numerics/schedule.ts";
 import type { Schedule } from "../shared/numerics/schedule.ts";
 import type { CoordinatorMessage, Fallback, RefusalCode, RunDescription, SnapshotReference, Version, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts"; // prettier-ignore
 import type { Backend } from "../shared/engine/engine.ts";
+import { judge } from "./admission.ts";
 import type { Metrics } from "./metrics.ts";
 import type { ContributionRow, Credit, EvaluationRow, RoundRow } from "./ledger.ts";
 import type { Publisher } from "./publish.ts";
@@ -71,7 +74,9 @@ export type RunStart = {
   /** For people: the operator's sentence about the run, and the name of its text. */
   readonly about: string | null;
   readonly corpus: string;
-  readonly parameters: number;
+  readonly layout: ParamLayout;
+  /** What the examination must have for an answer before a worker gets its first lease; null when nobody is examined. */
+  readonly expected: Promise<Answer> | null;
   readonly heartbeatMs: number;
   readonly version: Version;
   readonly hash: string;
@@ -270,6 +275,9 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
         ports.rememberWorker(worker, id);
         onReady(id, message.version, message.hash, message.unitMs);
         return;
+      case "examination":
+        examined(id, worker, message, payload);
+        return;
       case "pull":
         dispatch({ type: "pulled", worker: id });
         return;
@@ -299,6 +307,33 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       default:
         message satisfies never;
     }
+  }
+
+  function examined(
+    id: WorkerId,
+    worker: WorkerEntry,
+    { backend, lossSum, tokens: theirs }: Extract<WorkerMessage, { type: "examination" }>,
+    payload: Uint8Array,
+  ): void {
+    if (start.expected === null) return;
+    // A copy: the frame's memory is let go, and not aligned. A sketch of another length is refused by its length.
+    const sketch = new Float64Array(Math.floor(payload.length / 8));
+    new Uint8Array(sketch.buffer).set(payload.subarray(0, sketch.byteLength));
+    const decide = (expected: Answer): void => {
+      // It may have left, or come back, while the expected answer was being computed.
+      if (workers.get(id) !== worker) return;
+      const verdict = judge(start.layout, backend, { lossSum, tokens: theirs, sketch }, expected);
+      if (verdict.admitted) {
+        dispatch({ type: "admitted", worker: id });
+        return;
+      }
+      dispatch({ type: "rejected", worker: id });
+      refused(id, "wrong-answer", verdict.reason);
+      ports.refuse(id, "wrong-answer", verdict.reason, { fatal: false });
+    };
+    start.expected.then(decide, () => {
+      // Whoever computes it reports the failure, and the run ends.
+    });
   }
 
   function onReady(id: WorkerId, version: Version, theirHash: string, unitMs: number): void {
@@ -391,7 +426,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
         worker: id,
         name: worker.name,
         kind: worker.kind,
-        state: record?.ready ? "ready" : "joining",
+        state: record?.ready && !record.onTrial ? "ready" : "joining",
         backend: worker.backend,
         fallbacks: worker.fallbacks,
         tokens: record?.tokens ?? 0,
@@ -414,7 +449,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       version: state.version,
       steps: config.steps,
       hash,
-      parameters: start.parameters,
+      parameters: start.layout.parameters,
       tokens,
       tokensPerSecond: runRate.perSecond(nowMs),
       trainLoss: lastRound === null ? null : lastRound.lossSum / lastRound.tokens,
@@ -443,7 +478,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       workers.set(id, worker);
       ports.rememberWorker(worker, id);
       ports.logEvent("joined", `${name} (${id})`);
-      dispatch({ type: "joined", worker: id });
+      dispatch({ type: "joined", worker: id, onTrial: start.expected !== null });
       ports.send(id, {
         type: "welcome",
         protocolVersion: PROTOCOL_VERSION,

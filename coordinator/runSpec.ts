@@ -40,6 +40,8 @@ export type RunSpec = {
   readonly unit: number;
   readonly codec: Codec;
   readonly strict: boolean;
+  /** No lease before a worker has computed a known batch right. */
+  readonly admission: boolean;
   readonly optimizer: {
     readonly learningRate: number;
     readonly minLearningRate: number;
@@ -110,6 +112,7 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
     unit: pick("unit", [12, 8, 6, 5, 4, 3, 2].find((unit) => batch % unit === 0 && batch / unit >= 4) ?? 1),
     codec: pick("codec", "f32"),
     strict: pick("strict", isLoopback(givenValue(given, "host") ?? DEFAULT_HOST)),
+    admission: pick("admission", true),
     optimizer: {
       learningRate,
       minLearningRate: pick("optimizer.minLearningRate", learningRate / 10),

@@ -13,6 +13,7 @@ import { encodedBytes } from "../shared/codec/codec.ts";
 import { writeParams } from "../shared/codec/paramsFile.ts";
 import { MANIFEST_FILE } from "../shared/data/manifest.ts";
 import { evaluationWindows } from "../shared/data/windows.ts";
+import { sketchLength } from "../shared/engine/examination.ts";
 import { gptTensors } from "../shared/model/gpt.ts";
 import { initialParams } from "../shared/model/init.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
@@ -24,6 +25,7 @@ import type { Corpus } from "./corpus.ts";
 import { dashboardRoutes } from "./dashboardRoutes.ts";
 import { openHistory } from "./history.ts";
 import { CORPUS_PATH, createHttp } from "./http.ts";
+import { knownAnswer } from "./knownAnswer.ts";
 import { openLedger } from "./ledger.ts";
 import type { EvaluationRow, RoundRow } from "./ledger.ts";
 import { openOptimizer } from "./optimize.ts";
@@ -192,7 +194,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const sockets = openSockets(
     server,
     {
-      maxPayloadBytes: encodedBytes(codec, layout.length),
+      maxPayloadBytes: Math.max(encodedBytes(codec, layout.length), 8 * sketchLength(layout)),
       heartbeatMs: HEARTBEAT_MS,
       limits,
       addressOf: guard.addressOf,
@@ -234,6 +236,11 @@ export async function serve(options: ServeOptions): Promise<Served> {
       fail(error);
     }
   };
+  const stopping = new AbortController();
+  const known = spec.admission
+    ? knownAnswer({ run: description, corpusDir: corpus.dir, runDir, signal: stopping.signal })
+    : null;
+  known?.catch((error: unknown) => stopping.signal.aborted || fail(error));
   const valTokens = corpus.manifest.splits.val.tokens;
   const windows = (samples: number | "all"): number => evaluationWindows(valTokens, model.context, samples);
   const run: Run = createRun(
@@ -255,7 +262,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
       schedule: scheduleOf(spec),
       about: spec.about,
       corpus: corpus.manifest.name,
-      parameters: layout.parameters,
+      layout,
+      expected: known === null ? null : known.then(({ answer }) => answer),
       heartbeatMs: HEARTBEAT_MS,
       version: optimizer.version(),
       hash: optimizer.hash(),
@@ -361,6 +369,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     status: run.status,
     finished,
     async stop() {
+      stopping.abort();
       await run.halt();
       for (const timer of timers) clearInterval(timer);
       live.close();

@@ -36,6 +36,7 @@ export type SettingValues = {
   readonly unit: number;
   readonly codec: Codec;
   readonly strict: boolean;
+  readonly admission: boolean;
   readonly "optimizer.learningRate": number;
   readonly "optimizer.minLearningRate": number;
   readonly "optimizer.warmup": number;
@@ -200,6 +201,12 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     group: "Training",
     flag: "--strict",
     about: "bit-identical updates however many workers (default: yes while --host is this machine)",
+    ...yesOrNo,
+  },
+  admission: {
+    group: "Training",
+    flag: "--admission",
+    about: "workers compute a known batch before their first lease (default: yes)",
     ...yesOrNo,
   },
   "optimizer.learningRate": {

@@ -67,6 +67,9 @@ const MISSED_HEARTBEATS = 3;
 /** Unsent frames for one worker, in largest frames: beyond it the worker reads too slowly to keep up. */
 const MAX_BUFFERED_FRAMES = 8;
 
+/** What a worker may say between `hello` and `ready`. */
+const beforeReady: ReadonlySet<WorkerMessage["type"]> = new Set(["examination", "heartbeat", "leave"]);
+
 /** A peer that was told to go and does not say goodbye is cut off after this. */
 const CLOSE_TIMEOUT_MS = 2000;
 
@@ -192,7 +195,7 @@ export function openSockets(
       }
       if (connection.worker === null) throw new ProtocolError("out-of-order", `${message.type} before hello`);
       if (message.type === "ready") connection.ready = true;
-      else if (!connection.ready && message.type !== "heartbeat" && message.type !== "leave") {
+      else if (!connection.ready && !beforeReady.has(message.type)) {
         throw new ProtocolError("out-of-order", `${message.type} before ready`);
       }
       handlers.onMessage(connection.worker, message, frame.payload);
@@ -353,6 +356,8 @@ function spendingOf(message: WorkerMessage): Spending {
     case "pull":
     case "ready":
       return { type: message.type };
+    case "examination":
+      return { type: "ready" };
     case "hello":
     case "heartbeat":
     case "leave":

@@ -14,11 +14,12 @@ const REPORT_DOWNLOAD_MS = 100;
 const post = (message: ComputeToSession, transfer: ArrayBuffer[] = []): void => self.postMessage(message, { transfer });
 
 const compute = createCompute({
-  createEngine: async (run, layout) => {
+  createEngine: async (run, layout, wrong) => {
     const chosen = await chooseEngine({
       spec: run.model,
       layout,
-      ...choice,
+      force: choice.force,
+      avoid: [...choice.avoid, ...wrong],
       onCompiled: (programs) => post({ type: "warmUp", warmUp: { name: "compile", programs } }),
     }).catch((error: unknown) => {
       post({ type: "unable", reason: error instanceof Error ? error.message : String(error) });

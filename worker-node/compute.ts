@@ -16,7 +16,7 @@ if (port === null) throw new Error("compute.ts runs in a worker thread");
 const { threads, engine: preference } = workerData as ComputeData;
 
 const compute = createCompute({
-  createEngine: ({ model }, layout) => createNodeEngine({ spec: model, layout, threads, preference }),
+  createEngine: ({ model }, layout, avoid) => createNodeEngine({ spec: model, layout, threads, preference, avoid }),
   fetchBytes,
   emit: (event, transfer = []) => port.postMessage(event, transfer),
   nowMs: () => performance.now(),

@@ -19,14 +19,22 @@ export async function createNodeEngine({
   layout,
   threads,
   preference,
+  avoid = [],
 }: {
   spec: ModelSpec;
   layout: ParamLayout;
   threads: number;
   preference: EnginePreference;
+  /** Backends that are passed over, and why. */
+  avoid?: readonly Fallback[];
 }): Promise<{ engine: Engine; fallbacks: Fallback[] }> {
   const fallbacks: Fallback[] = [];
   for (const backend of preference === "auto" ? (["onnx", "wasm", "cpu"] as const) : [preference]) {
+    const avoided = avoid.find((fallback) => fallback.backend === backend);
+    if (avoided !== undefined) {
+      fallbacks.push(avoided);
+      continue;
+    }
     try {
       return { engine: await start[backend]({ spec, layout, threads }), fallbacks };
     } catch (error) {

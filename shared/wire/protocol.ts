@@ -109,6 +109,8 @@ export type WorkerMessage =
       /** Keeps the identity of an earlier connection. */
       readonly resume?: { readonly worker: WorkerId; readonly secret: string } | undefined;
     }
+  /** What the engine found for the known batch (shared/engine/examination.ts); payload: the sketch, f64. Before `ready`. */
+  | { readonly type: "examination"; readonly backend: Backend; readonly lossSum: number; readonly tokens: number }
   /** θ_version is loaded and the engine is warm; from here on the worker receives every update. */
   | {
       readonly type: "ready";
@@ -116,7 +118,7 @@ export type WorkerMessage =
       readonly fallbacks: readonly Fallback[];
       readonly version: Version;
       readonly hash: string;
-      /** Measured on a warm-up unit; only a first guess, replaced by what the coordinator measures. */
+      /** Measured on the examination's batch; only a first guess, replaced by what the coordinator measures. */
       readonly unitMs: number;
     }
   /** Asks for one lease. At most one pull is open per worker. */
@@ -182,6 +184,7 @@ export type RefusalCode =
   | "too-many-workers"
   | "address-limit"
   | "rate-limit"
+  | "wrong-answer"
   | "kicked"
   | "banned";
 

@@ -37,6 +37,7 @@ const workerMessage = z.discriminatedUnion("type", [
     token: z.optional(text(2048)),
     resume: z.optional(z.strictObject({ worker: identifier, secret: identifier })),
   }),
+  z.strictObject({ type: z.literal("examination"), backend, lossSum: computed, tokens: count }),
   z.strictObject({
     type: z.literal("ready"),
     backend,
@@ -127,7 +128,7 @@ const coordinatorMessage = z.discriminatedUnion("type", [
 ]);
 
 /** Whether a message carries a payload; any other payload must be empty. */
-const carriesPayload: ReadonlySet<string> = new Set(["contribution", "update"]);
+const carriesPayload: ReadonlySet<string> = new Set(["contribution", "examination", "update"]);
 
 /** @throws ProtocolError `bad-message` naming the first field that is wrong. */
 export function validateWorkerMessage(header: unknown, payloadBytes: number): WorkerMessage {

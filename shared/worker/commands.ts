@@ -3,6 +3,7 @@
  * carried out in order; an `apply` also drops the units of earlier versions that have not been started.
  */
 import type { Backend } from "../engine/engine.ts";
+import type { Answer } from "../engine/examination.ts";
 import type {
   Fallback,
   Lease,
@@ -14,9 +15,11 @@ import type {
 } from "../wire/protocol.ts";
 
 export type ComputeCommand =
-  /** Create the engine for this run; `url` is the coordinator's HTTP origin. */
+  /** Create the engine for this run and examine it; `url` is the coordinator's HTTP origin. */
   | { readonly type: "prepare"; readonly run: RunDescription; readonly url: string }
-  /** Fetch and verify θ, then warm the engine up. */
+  /** The engine computes wrong numbers, as `reason` says: create the next best one in its place. θ stays. */
+  | { readonly type: "replaceEngine"; readonly reason: string }
+  /** Fetch and verify θ. */
   | { readonly type: "load"; readonly snapshot: SnapshotReference }
   | { readonly type: "apply"; readonly version: Version; readonly hash: string; readonly payload: Uint8Array }
   | { readonly type: "work"; readonly lease: Lease }
@@ -28,8 +31,17 @@ export type ComputeCommand =
   | { readonly type: "forget" };
 
 export type ComputeEvent =
-  | { readonly type: "prepared"; readonly backend: Backend; readonly fallbacks: readonly Fallback[] }
-  | { readonly type: "loaded"; readonly version: Version; readonly hash: string; readonly unitMs: number }
+  /** The engine is there and warm; what it found in the examination is for the coordinator to judge. */
+  | {
+      readonly type: "prepared";
+      readonly backend: Backend;
+      readonly fallbacks: readonly Fallback[];
+      readonly unitMs: number;
+      readonly answer: Answer;
+    }
+  /** There is no other engine: this machine cannot take part. */
+  | { readonly type: "unable"; readonly reason: string }
+  | { readonly type: "loaded"; readonly version: Version; readonly hash: string }
   | { readonly type: "applied"; readonly version: Version; readonly hash: string }
   /** The last unit of all queued work begins now: time to pull, so that the next lease is here when it ends. */
   | { readonly type: "nearlyIdle" }

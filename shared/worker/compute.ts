@@ -5,6 +5,7 @@
 import { decodeApply, elementsOf, encode, encodedBytes } from "../codec/codec.ts";
 import { readParams } from "../codec/paramsFile.ts";
 import type { Engine } from "../engine/engine.ts";
+import { examine } from "../engine/examination.ts";
 import { gptTensors } from "../model/gpt.ts";
 import { hashParams } from "../numerics/hash.ts";
 import { layoutOf } from "../numerics/layout.ts";
@@ -19,6 +20,8 @@ export type ComputePorts = {
   readonly createEngine: (
     run: RunDescription,
     layout: ParamLayout,
+    /** Backends that computed wrong numbers here. */
+    avoid: readonly Fallback[],
   ) => Promise<{ engine: Engine; fallbacks: readonly Fallback[] }>;
   /** Bytes of an absolute URL, whole or [start, end). Rejects when it is not there or not all there. */
   readonly fetchBytes: (url: string, range?: { start: number; end: number }) => Promise<Uint8Array>;
@@ -50,7 +53,8 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   let draining = false;
   let prepared: Prepared | null = null;
   let held: { version: Version; hash: string } | null = null;
-  let unitMs: number | null = null;
+  /** Of this thread, whatever the run. */
+  const avoid: Fallback[] = [];
   /** Of payloads that were sent: a fresh allocation for each would keep the garbage collector busy. */
   const spare: ArrayBuffer[] = [];
   /** The newest version that was announced, applied or not: leases on older ones are not worth starting. */
@@ -81,6 +85,8 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     switch (command.type) {
       case "prepare":
         return prepare(command.run, command.url);
+      case "replaceEngine":
+        return replaceEngine(command.reason);
       case "load":
         return load(command.snapshot);
       case "apply":
@@ -103,18 +109,41 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   async function prepare(run: RunDescription, url: string): Promise<void> {
     await prepared?.engine.dispose();
     prepared = null;
-    unitMs = null;
     held = null;
     const layout = layoutOf(gptTensors(run.model));
     const readFile = (path: string, range?: { start: number; end: number }): Promise<Uint8Array> =>
       ports.fetchBytes(url + path, range);
     const [{ engine, fallbacks }, task] = await Promise.all([
-      ports.createEngine(run, layout),
+      ports.createEngine(run, layout, avoid),
       createTask(run, readFile),
     ]);
     const [params, gradient] = [new Float32Array(layout.length), new Float32Array(layout.length)];
     prepared = { run, url, layout, engine, task, params, gradient };
-    ports.emit({ type: "prepared", backend: engine.backend, fallbacks });
+    await examineEngine(fallbacks);
+  }
+
+  /** Shaders, sessions and caches are built once, here and not in the first lease, so that the first deadline is honest. */
+  async function examineEngine(fallbacks: readonly Fallback[]): Promise<void> {
+    const { engine, run, layout, gradient } = need(prepared);
+    const { nowMs } = ports;
+    const { answer, stepMs } = await examine({ engine, spec: run.model, layout, batchSize: run.unit, gradient, nowMs });
+    busy = { endedMs: nowMs(), ms: stepMs };
+    ports.emit({ type: "prepared", backend: engine.backend, fallbacks, unitMs: stepMs, answer });
+  }
+
+  async function replaceEngine(reason: string): Promise<void> {
+    const refused = need(prepared);
+    avoid.push({ backend: refused.engine.backend, reason });
+    await refused.engine.dispose();
+    try {
+      const { engine, fallbacks } = await ports.createEngine(refused.run, refused.layout, avoid);
+      prepared = { ...refused, engine };
+      await examineEngine(fallbacks);
+      if (held !== null) await engine.load(refused.params);
+    } catch (error) {
+      prepared = null;
+      ports.emit({ type: "unable", reason: error instanceof Error ? error.message : String(error) });
+    }
   }
 
   async function load(snapshot: SnapshotReference): Promise<void> {
@@ -123,20 +152,9 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     const hash = hashParams(params);
     if (hash !== snapshot.hash) throw new Error(`snapshot ${snapshot.path} has θ hash ${hash}, not ${snapshot.hash}`);
     await engine.load(params);
-    // Shaders, sessions and caches are built once, before the first lease, so that the first deadline is honest.
-    unitMs ??= await warmUp();
     held = { version: snapshot.version, hash };
     announced = snapshot.version;
-    ports.emit({ type: "loaded", version: snapshot.version, hash, unitMs });
-  }
-
-  async function warmUp(): Promise<number> {
-    const { engine, task, gradient } = need(prepared);
-    const batch = await task.trainingBatch({ origin: 0, samples: need(prepared).run.batch, unit: 0, version: 0 });
-    await engine.gradient(batch, gradient);
-    const startMs = ports.nowMs();
-    await engine.gradient(batch, gradient);
-    return wasBusySince(startMs);
+    ports.emit({ type: "loaded", version: snapshot.version, hash });
   }
 
   /** How long it took; to be rested from. */

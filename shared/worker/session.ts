@@ -3,7 +3,9 @@
  * was computed; come back with the same identity after every loss of the connection. run.ts carries the effects out.
  */
 import type { Backend } from "../engine/engine.ts";
+import type { Answer } from "../engine/examination.ts";
 import { randomUniform } from "../numerics/rng.ts";
+import { allocatePayload } from "../wire/frame.ts";
 import type { CoordinatorMessage, Fallback, LeaseId, Progress, RunDescription, Version, WorkerId, WorkerMessage } from "../wire/protocol.ts"; // prettier-ignore
 import { PROTOCOL_VERSION } from "../wire/protocol.ts";
 import type { ComputeCommand, ComputeEvent } from "./commands.ts";
@@ -37,9 +39,10 @@ export type SessionState = {
   readonly run: RunDescription | null;
   /** The engine in use; null before it is prepared. */
   readonly engine: { readonly backend: Backend; readonly fallbacks: readonly Fallback[] } | null;
+  /** Its examination. Shown at every connection: the coordinator keeps no memory of whom it admitted. */
+  readonly examined: { readonly unitMs: number; readonly answer: Answer } | null;
   /** The θ that the compute thread holds. */
   readonly held: { readonly version: Version; readonly hash: string } | null;
-  readonly unitMs: number;
   readonly leases: ReadonlySet<LeaseId>;
   readonly pullOpen: boolean;
   readonly heartbeatMs: number;
@@ -90,8 +93,8 @@ export function initialSession(identity: SessionState["identity"]): SessionState
     identity,
     run: null,
     engine: null,
+    examined: null,
     held: null,
-    unitMs: 0,
     leases: new Set(),
     pullOpen: false,
     heartbeatMs: 5000,
@@ -180,6 +183,7 @@ function onMessage(
       const sameRun = state.run !== null && JSON.stringify(state.run) === JSON.stringify(message.run);
       if (sameRun && state.engine !== null && state.held !== null) return becomeReady(next, effects, nowMs);
       if (sameRun && state.engine !== null) {
+        effects.push(...examination(state));
         effects.push({ type: "compute", command: { type: "load", snapshot: message.snapshot } });
         return { state: { ...next, phase: { name: "loading", what: "parameters" } }, effects };
       }
@@ -218,6 +222,7 @@ function onMessage(
     }
     case "refused": {
       const notice = `${message.code}: ${message.message}`;
+      if (message.code === "wrong-answer") return replaceEngine({ ...state, notice }, message.message);
       if (message.fatal && isFinal(message.code)) {
         return {
           state: { ...state, phase: { name: "ended", reason: notice, ok: false }, notice },
@@ -241,13 +246,24 @@ function onMessage(
 
 function onComputed(state: SessionState, event: ComputeEvent, nowMs: number): SessionStep {
   switch (event.type) {
-    case "prepared":
-      return { state: { ...state, engine: { backend: event.backend, fallbacks: event.fallbacks } }, effects: [] };
-    case "loaded": {
-      const held = { version: event.version, hash: event.hash };
-      const next = { ...state, held, unitMs: event.unitMs };
-      return state.phase.name === "loading" ? becomeReady(next, [], nowMs) : { state: next, effects: [] };
+    case "prepared": {
+      const { backend, fallbacks, unitMs, answer } = event;
+      const next = { ...state, engine: { backend, fallbacks }, examined: { unitMs, answer } };
+      if (state.phase.name !== "loading") return { state: next, effects: [] };
+      // θ is there already when this engine replaces one that was refused.
+      if (state.held !== null) return becomeReady(next, [], nowMs);
+      return { state: { ...next, lastSentMs: nowMs }, effects: examination(next) };
     }
+    case "loaded": {
+      const next = { ...state, held: { version: event.version, hash: event.hash } };
+      if (state.phase.name !== "loading" || state.engine === null) return { state: next, effects: [] };
+      return becomeReady(next, [], nowMs, { examined: true });
+    }
+    case "unable":
+      return {
+        state: { ...forgetLeases(state), phase: { name: "ended", reason: event.reason, ok: false } },
+        effects: [{ type: "disconnect", reason: event.reason.slice(0, 100) }],
+      };
     case "applied":
       return { state: { ...state, held: { version: event.version, hash: event.hash } }, effects: [] };
     case "nearlyIdle":
@@ -324,8 +340,15 @@ function goOffline(state: SessionState, reason: string, config: SessionConfig, n
   };
 }
 
-function becomeReady(state: SessionState, effects: SessionEffect[], nowMs: number): SessionStep {
-  if (state.held === null) return { state, effects };
+/** The connection knows what the engine found, before it hears that the worker is ready. */
+function becomeReady(
+  state: SessionState,
+  effects: SessionEffect[],
+  nowMs: number,
+  { examined = false }: { examined?: boolean } = {},
+): SessionStep {
+  if (state.held === null || state.engine === null) return { state, effects };
+  if (!examined) effects.push(...examination(state));
   effects.push({ type: "send", message: readyMessage(state, state.held) });
   return pullIfWorking({ ...state, phase: { name: "working" }, lastSentMs: nowMs, notice: null }, effects, nowMs);
 }
@@ -337,7 +360,28 @@ function readyMessage(state: SessionState, held: { version: Version; hash: strin
     fallbacks: state.engine?.fallbacks ?? [],
     version: held.version,
     hash: held.hash,
-    unitMs: state.unitMs,
+    unitMs: state.examined?.unitMs ?? 0,
+  };
+}
+
+function examination({ engine, examined }: SessionState): SessionEffect[] {
+  if (engine === null || examined === null) return [];
+  const { lossSum, tokens, sketch } = examined.answer;
+  // Frames are written around their payload, and this one may be sent again.
+  const payload = allocatePayload(sketch.byteLength);
+  payload.set(new Uint8Array(sketch.buffer, sketch.byteOffset, sketch.byteLength));
+  const { backend } = engine;
+  return [{ type: "send", message: { type: "examination", backend, lossSum, tokens }, payload }];
+}
+
+/** The engine computes wrong numbers: the next best one takes its place and is examined in turn. Visible as a fallback [I7]. */
+function replaceEngine(state: SessionState, reason: string): SessionStep {
+  return {
+    state: { ...forgetLeases(state), engine: null, phase: { name: "loading", what: "another engine" } },
+    effects: [
+      { type: "compute", command: { type: "forget" } },
+      { type: "compute", command: { type: "replaceEngine", reason: reason.slice(0, 300) } },
+    ],
   };
 }
 

@@ -150,6 +150,25 @@ test("an operator's pause holds every worker, outlives the coordinator, and cost
   checkInvariants(cluster, config, workers);
 });
 
+test("[P17] a machine that computes wrong gets no lease; with another engine that is right it does; with none it ends", async () => {
+  const cluster = createCluster(config, 8);
+  const steady = cluster.add({ name: "steady", unitMs: 10 });
+  const second = cluster.add({ name: "second", unitMs: 10, engines: ["wrong", "right"] });
+  const broken = cluster.add({ name: "broken", unitMs: 10, engines: ["wrong", "wrong"] });
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, config, [steady, second]);
+  const contributors = new Set([...cluster.contributions.values()].flat().map(({ worker }) => worker));
+  expect(contributors).toEqual(new Set([idOf(steady), idOf(second)]));
+  expect(cluster.run().status().refusals["wrong-answer"]).toBe(3);
+  expect(broken.session().state().phase).toMatchObject({ name: "ended", ok: false, reason: expect.stringMatching(/^no engine left: on a known batch the loss is off by 0\.0e\+0 and the gradient of wte\.weight by 2\.0e\+0/) }); // prettier-ignore
+  expect(
+    cluster
+      .run()
+      .status()
+      .workers.find(({ name }) => name === "second")?.fallbacks,
+  ).toHaveLength(1);
+});
+
 const idOf = (worker: SimWorker | undefined): string => worker?.session().state().identity?.worker ?? "";
 
 test("a kicked worker comes back as itself; a banned one ends, and is refused as the same worker later", async () => {

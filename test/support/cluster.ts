@@ -9,9 +9,14 @@ import { createPublisher } from "../../coordinator/publish.ts";
 import type { RoundConfig } from "../../coordinator/roundState.ts";
 import { createRun } from "../../coordinator/run.ts";
 import type { Run } from "../../coordinator/run.ts";
+import { sketchLength } from "../../shared/engine/examination.ts";
+import type { Answer } from "../../shared/engine/examination.ts";
+import { gptTensors } from "../../shared/model/gpt.ts";
+import type { ModelSpec } from "../../shared/model/spec.ts";
+import { layoutOf } from "../../shared/numerics/layout.ts";
 import { mix32, randomUniform, streamKey } from "../../shared/numerics/rng.ts";
 import { allocatePayload, decodeFrame, encodeFrame } from "../../shared/wire/frame.ts";
-import type { CoordinatorMessage, Lease, RunDescription, WorkerId } from "../../shared/wire/protocol.ts";
+import type { CoordinatorMessage, Fallback, Lease, RunDescription, WorkerId } from "../../shared/wire/protocol.ts";
 import type { Transport, TransportHandlers } from "../../shared/wire/transport.ts";
 import { validateWorkerMessage } from "../../shared/wire/validate.ts";
 import type { ComputeCommand, ComputeEvent } from "../../shared/worker/commands.ts";
@@ -26,6 +31,8 @@ export type SimWorkerOptions = {
   /** Virtual time of one training unit. */
   readonly unitMs: number;
   /** What this worker does with a lease, by its version: compute it (default), never answer, or send garbage. */
+  /** What its engines compute in the examination, best engine first; one that is right by default. */
+  readonly engines?: readonly ("right" | "wrong")[];
   /** Of an earlier life; null (default) for a new worker. */
   readonly identity?: SessionState["identity"];
   readonly behaviour?: (lease: Lease) => "compute" | "hang" | "garbage";
@@ -58,6 +65,15 @@ export type Cluster = {
 const LATENCY_MS = 1;
 const HEARTBEAT_MS = 1000;
 const PAYLOAD_BYTES = 16;
+
+const MODEL: ModelSpec = { kind: "gpt", layers: 1, heads: 1, width: 1, context: 4, vocabulary: 2, bias: false, dropout: 0 }; // prettier-ignore
+const LAYOUT = layoutOf(gptTensors(MODEL));
+
+/** An answer to the examination: in this world there is nothing behind it. */
+function answerOf(engine: "right" | "wrong"): Answer {
+  const value = engine === "right" ? 1 : 9;
+  return { lossSum: 5, tokens: 7, sketch: new Float64Array(sketchLength(LAYOUT)).fill(value) };
+}
 
 /** What a unit's gradient is in this world. */
 function unitValue(hash: string, position: number): number {
@@ -106,7 +122,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
 
   const description: RunDescription = {
     name: "sim",
-    model: { kind: "gpt", layers: 1, heads: 1, width: 1, context: config.tokensPerSample, vocabulary: 2, bias: false, dropout: 0 }, // prettier-ignore
+    model: MODEL,
     seed,
     sampling: "shuffled",
     batch: config.batch,
@@ -136,7 +152,8 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
         schedule: { kind: "cosine", learningRate: 1, minLearningRate: 0.1, warmupSteps: 0, totalSteps: config.steps },
         about: null,
         corpus: "sim",
-        parameters: 4,
+        layout: LAYOUT,
+        expected: Promise.resolve(answerOf("right")),
         heartbeatMs: HEARTBEAT_MS,
         version: last?.version ?? 0,
         hash,
@@ -330,7 +347,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
 
 /** A compute thread that takes virtual time: the same order of commands and events as shared/worker/compute.ts. */
 function simCompute(
-  { unitMs, behaviour = () => "compute" }: SimWorkerOptions,
+  { unitMs, behaviour = () => "compute", engines = ["right"] }: SimWorkerOptions,
   config: RoundConfig,
   clock: VirtualClock,
   emit: (event: ComputeEvent) => void,
@@ -339,23 +356,37 @@ function simCompute(
   let announced = -1;
   let busyUntil = 0;
   let generation = 0;
+  let engine = 0;
+  const fallbacks: Fallback[] = [];
   const later = (ms: number, callback: () => void): void => {
     busyUntil = Math.max(busyUntil, clock.nowMs()) + ms;
     const mine = generation;
     clock.after(busyUntil - clock.nowMs(), () => mine === generation && callback());
   };
+  /** What `forget` leaves alone. */
+  const surely = (ms: number, callback: () => void): void => {
+    busyUntil = Math.max(busyUntil, clock.nowMs()) + ms;
+    clock.after(busyUntil - clock.nowMs(), callback);
+  };
+  const prepared = (): void => emit({ type: "prepared", backend: "cpu", fallbacks: [...fallbacks], unitMs, answer: answerOf(engines[engine] ?? "wrong") }); // prettier-ignore
   return {
     command(command) {
       switch (command.type) {
         case "prepare":
-          later(5, () => emit({ type: "prepared", backend: "cpu", fallbacks: [] }));
+          surely(5 + 2 * unitMs, prepared);
+          return;
+        case "replaceEngine":
+          fallbacks.push({ backend: "cpu", reason: command.reason });
+          engine += 1;
+          if (engine < engines.length) surely(5 + 2 * unitMs, prepared);
+          else emit({ type: "unable", reason: `no engine left: ${command.reason}` });
           return;
         case "load": {
           const { version, hash } = command.snapshot;
-          later(unitMs, () => {
+          surely(1, () => {
             held = { version, hash };
             announced = version;
-            emit({ type: "loaded", version, hash, unitMs });
+            emit({ type: "loaded", version, hash });
           });
           return;
         }

@@ -2,11 +2,19 @@ import { describe, expect, test } from "vitest";
 import { initialSession, sessionStep } from "../../../shared/worker/session.ts";
 import type { SessionConfig, SessionEffect, SessionEvent, SessionState } from "../../../shared/worker/session.ts";
 import { PROTOCOL_VERSION } from "../../../shared/wire/protocol.ts";
+import type { ComputeEvent } from "../../../shared/worker/commands.ts";
 import type { CoordinatorMessage } from "../../../shared/wire/protocol.ts";
 
 const config: SessionConfig = { kind: "node", name: "test", token: null, url: "http://there", seed: 7 };
 const HASH = "0123456789abcdef";
 const nothing = new Uint8Array();
+const prepared: ComputeEvent = {
+  type: "prepared",
+  backend: "onnx",
+  fallbacks: [],
+  unitMs: 5,
+  answer: { lossSum: 3, tokens: 8, sketch: Float64Array.of(1.5, -2) },
+};
 
 const welcome: CoordinatorMessage = {
   type: "welcome",
@@ -42,8 +50,8 @@ function driver() {
   const work = (): void => {
     step({ type: "opened" });
     hear(welcome);
-    step({ type: "computed", event: { type: "prepared", backend: "onnx", fallbacks: [] } });
-    step({ type: "computed", event: { type: "loaded", version: 3, hash: HASH, unitMs: 5 } });
+    step({ type: "computed", event: prepared });
+    step({ type: "computed", event: { type: "loaded", version: 3, hash: HASH } });
   };
   const lease = (id: number, nowMs = 0) =>
     hear({ type: "lease", lease: id, kind: "train", base: 3, origin: 24, samples: 8, firstUnit: 0, units: 2, deadlineMs: 1e4 }, nowMs); // prettier-ignore
@@ -58,10 +66,10 @@ describe("from hello to work", () => {
     const { step, hear, state } = driver();
     expect(sent(step({ type: "opened" }))).toEqual(["hello"]);
     expect(commands(hear(welcome))).toEqual(["prepare", "load"]);
-    step({ type: "computed", event: { type: "prepared", backend: "onnx", fallbacks: [] } });
-    const effects = step({ type: "computed", event: { type: "loaded", version: 3, hash: HASH, unitMs: 5 } });
+    step({ type: "computed", event: prepared });
+    const effects = step({ type: "computed", event: { type: "loaded", version: 3, hash: HASH } });
     expect(sent(effects)).toEqual(["ready", "pull"]);
-    expect(effects[0]).toMatchObject({ message: { backend: "onnx", version: 3, hash: HASH, unitMs: 5 } });
+    expect(effects[0]).toMatchObject({ message: { backend: "onnx", version: 3, hash: HASH } });
     expect(state().phase.name).toBe("working");
   });
 
@@ -89,7 +97,7 @@ describe("when the connection is lost", () => {
     const back = hear(welcome, 100_000);
     // θ is still held: no second download, only what was published meanwhile.
     expect(commands(back)).toEqual([]);
-    expect(sent(back)).toEqual(["ready", "pull"]);
+    expect(sent(back)).toEqual(["examination", "ready", "pull"]);
     const result = { lease: 1, base: 3, hash: HASH, firstUnit: 0, units: 1, tokens: 8, lossSum: 1, computeMs: 1 };
     expect(sent(step({ type: "computed", event: { type: "contribution", ...result, payload: nothing } }))).toEqual([]);
   });
@@ -168,7 +176,60 @@ test("[P12] a θ that diverged is reported by a hash that cannot be right, and l
   expect(state().phase.name).toBe("loading");
   const snapshot = { path: "/snapshots/9-x.safetensors", version: 9, hash: HASH };
   expect(commands(hear({ type: "snapshot", snapshot, reason: "resync" }))).toEqual(["forget", "load"]);
-  expect(sent(step({ type: "computed", event: { type: "loaded", version: 9, hash: HASH, unitMs: 5 } }))).toEqual(["ready", "pull"]); // prettier-ignore
+  expect(sent(step({ type: "computed", event: { type: "loaded", version: 9, hash: HASH } }))).toEqual(["ready", "pull"]); // prettier-ignore
+});
+
+describe("the examination", () => {
+  test("its answer goes ahead of ready, as 64-bit numbers, in a frame that may be sent again", () => {
+    const { step, hear } = driver();
+    step({ type: "opened" });
+    hear(welcome);
+    const [effect] = step({ type: "computed", event: prepared });
+    expect(effect).toMatchObject({ message: { type: "examination", backend: "onnx", lossSum: 3, tokens: 8 } });
+    const payload = effect?.type === "send" ? effect.payload : undefined;
+    expect([...new Float64Array(payload?.slice().buffer ?? new ArrayBuffer(0))]).toEqual([1.5, -2]);
+    expect(sent(step({ type: "computed", event: { type: "loaded", version: 3, hash: HASH } }))).toEqual([
+      "ready",
+      "pull",
+    ]);
+  });
+
+  test("a wrong answer makes it try the next engine, keep θ, and show the new answer before it is ready again", () => {
+    const { step, work, lease, hear, state } = driver();
+    work();
+    lease(1);
+    const effects = hear({ type: "refused", code: "wrong-answer", message: "the loss is off", fatal: false });
+    expect(effects).toEqual([
+      { type: "compute", command: { type: "forget" } },
+      { type: "compute", command: { type: "replaceEngine", reason: "the loss is off" } },
+    ]);
+    expect(state()).toMatchObject({
+      engine: null,
+      phase: { name: "loading", what: "another engine" },
+      held: { version: 3 },
+    });
+    const fallbacks = [{ backend: "onnx" as const, reason: "the loss is off" }];
+    const back = step({ type: "computed", event: { ...prepared, backend: "wasm", fallbacks } });
+    expect(sent(back)).toEqual(["examination", "ready", "pull"]);
+    expect(back[1]).toMatchObject({ message: { type: "ready", backend: "wasm", fallbacks } });
+  });
+
+  test("a refusal while θ is still loading waits for both", () => {
+    const { step, hear } = driver();
+    step({ type: "opened" });
+    hear(welcome);
+    step({ type: "computed", event: prepared });
+    hear({ type: "refused", code: "wrong-answer", message: "the loss is off", fatal: false });
+    expect(sent(step({ type: "computed", event: { type: "loaded", version: 3, hash: HASH } }))).toEqual([]);
+    expect(sent(step({ type: "computed", event: prepared }))).toEqual(["examination", "ready", "pull"]);
+  });
+
+  test("without another engine it ends, and says why", () => {
+    const { step, work, state } = driver();
+    work();
+    step({ type: "computed", event: { type: "unable", reason: "no engine started" } });
+    expect(state().phase).toEqual({ name: "ended", reason: "no engine started", ok: false });
+  });
 });
 
 describe("a guest that is asked to rest", () => {
@@ -195,7 +256,7 @@ describe("a guest that is asked to rest", () => {
 
     expect(step({ type: "resume" }, 1e6)).toEqual([{ type: "connect" }]);
     expect(step({ type: "opened" }, 1e6)[0]).toMatchObject({ message: { resume: { worker: "w1", secret: "s1" } } });
-    expect(sent(hear(welcome, 1e6))).toEqual(["ready", "pull"]);
+    expect(sent(hear(welcome, 1e6))).toEqual(["examination", "ready", "pull"]);
   });
 
   test("may be asked while it connects, and while it is offline", () => {
