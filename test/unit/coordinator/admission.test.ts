@@ -12,12 +12,12 @@ import { layoutOf } from "../../../shared/numerics/layout.ts";
 const spec: ModelSpec = { kind: "gpt", layers: 2, heads: 2, width: 12, context: 7, vocabulary: 19, bias: true, dropout: 0.1 }; // prettier-ignore
 const layout = layoutOf(gptTensors(spec));
 const gradient = new Float32Array(layout.length);
+const nowMs = (): number => 0;
 let engine: Engine;
 let expected: Answer;
 
 beforeAll(async () => {
   engine = await createEagerEngine({ spec, layout, backend: "cpu" });
-  const nowMs = (): number => 0;
   ({ answer: expected } = await examine({ engine, spec, layout, batchSize: 3, gradient, nowMs }));
 });
 
