@@ -8,6 +8,8 @@
  */
 
 import { once } from "node:events";
+import { fdatasync } from "node:fs";
+import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { encodedBytes, type Codec, type PayloadProblem } from "../shared/codec/codec.ts";
 import type { AdamWConfig } from "../shared/numerics/adamw.ts";
@@ -16,7 +18,7 @@ import { combineHashes, hashParams } from "../shared/numerics/hash.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { MAX_GRADIENT_NORM, clearFailure, createArenaMemory, sharedBytes, sharedFloats } from "./arenaMemory.ts";
 import type { ArenaCommand, ArenaReply, ArenaThreadData, StepCommand } from "./arenaThread.ts";
-import type { Journal } from "./journal.ts";
+import { RECORD_HEADER_BYTES, encodeRecordHeader, writeAll, type Journal } from "./journal.ts";
 
 export type OptimizerConfig = AdamWConfig & {
   /** Largest norm of the merged gradient; 0 for no clipping. */
@@ -35,6 +37,8 @@ export type ArenaStep =
       readonly gradientNorm: number;
       readonly update: Uint8Array<ArrayBuffer>;
       readonly hash: string;
+      /** Resolves when the journal's record is on the disk; at once without a journal or without `sync`. */
+      readonly synced: Promise<void>;
     }
   /** θ and the optimizer are as before, the sum is gone. */
   | { readonly applied: false; readonly gradientNorm: number };
@@ -64,8 +68,8 @@ export type Arena = {
   /** Forgets the round's sum. */
   readonly clear: () => void;
   /**
-   * One optimizer step on the mean gradient total/tokens. With `journal` the gradient is in that file before θ changes
-   * (`sync`: on the disk, not only in the page cache).
+   * One optimizer step on the mean gradient total/tokens. With `journal` the gradient is in that file before θ changes;
+   * with `sync` it goes to the disk while AdamW runs, and nothing may be published before `synced`.
    *
    * @throws Error of the file system when the journal cannot be written: θ and the sum are as before, step again.
    */
@@ -74,6 +78,11 @@ export type Arena = {
     learningRate: number;
     journal?: { file: Journal; version: number; sync: boolean };
   }) => Promise<ArenaStep>;
+  /**
+   * Writes the last step's record once more and syncs it: after a failed sync nobody knows which of its pages are on the
+   * disk, and the kernel has forgotten that they should be.
+   */
+  readonly writeRecordAgain: () => Promise<void>;
   /** The step that a journal recorded: the same numbers, from its gradient [P] instead of the sum. */
   readonly replay: (options: { gradient: Float32Array; learningRate: number }) => Promise<ArenaStep>;
   /** θ_pub as last published: a view that stays whole until the end of the step after the next `step` call begins. */
@@ -98,7 +107,7 @@ export function initialState(params: Float32Array): ArenaState {
 /** Staging buffers kept for the next contributions; more are let go to the garbage collector. */
 const MAX_FREE_BUFFERS = 8;
 
-type Pending = { readonly resolve: (replies: ArenaReply[]) => void; readonly reject: (error: Error) => void; readonly replies: ArenaReply[]; left: number }; // prettier-ignore
+type Pending = { readonly resolve: (replies: ArenaReply[]) => void; readonly reject: (error: Error) => void; readonly replies: ArenaReply[]; readonly onWritten: (() => void) | undefined; left: number }; // prettier-ignore
 
 /**
  * Starts the threads (at most one per chunk of 65,536 elements); resolves when all are up. θ is zero until `restore`.
@@ -109,11 +118,14 @@ export async function createArena({
   codec,
   optimizer,
   threads,
+  syncFile = promisify(fdatasync),
 }: {
   layout: ParamLayout;
   codec: Codec;
   optimizer: OptimizerConfig;
   threads: number;
+  /** Brings a file's data to the disk. */
+  syncFile?: ((fd: number) => Promise<void>) | undefined;
 }): Promise<Arena> {
   const { length } = layout;
   const payloadBytes = encodedBytes(codec, length);
@@ -128,13 +140,18 @@ export async function createArena({
   let stepping = false;
   let steps = 0;
   let hash = hashParams(memory.published[0]);
+  let lastRecord: { target: NonNullable<StepCommand["journal"]>; learningRate: number; step: number } | null = null;
 
   const workers = runs.map(({ first, last }, thread) => {
     const data: ArenaThreadData = { layout, codec, optimizer, memory, thread, threads: runs.length, first, last };
     const worker = new Worker(new URL("./arenaThread.ts", import.meta.url), { workerData: data, execArgv: [] });
-    worker.on("message", ({ id, reply }: { id: number; reply: ArenaReply }) => {
+    worker.on("message", ({ id, reply }: { id: number; reply?: ArenaReply; written?: true }) => {
       const command = pending.get(id);
       if (command === undefined) return;
+      if (reply === undefined) {
+        command.onWritten?.();
+        return;
+      }
       command.replies[thread] = reply;
       command.left -= 1;
       if (command.left > 0) return;
@@ -155,11 +172,11 @@ export async function createArena({
     for (const worker of workers) void worker.terminate();
   }
 
-  function post(command: ArenaCommand): Promise<ArenaReply[]> {
+  function post(command: ArenaCommand, onWritten?: () => void): Promise<ArenaReply[]> {
     if (broken !== null) return Promise.reject(broken);
     const id = nextId++;
     return new Promise((resolve, reject) => {
-      pending.set(id, { resolve, reject, replies: [], left: workers.length });
+      pending.set(id, { resolve, reject, replies: [], onWritten, left: workers.length });
       for (const worker of workers) worker.postMessage({ id, command }, []);
     });
   }
@@ -170,13 +187,19 @@ export async function createArena({
 
   async function takeStep(
     command: Pick<StepCommand, "source" | "scale" | "learningRate" | "journal">,
+    sync = false,
   ): Promise<ArenaStep> {
     if (stepping) throw new Error("a step is under way");
     if (!Number.isFinite(command.learningRate)) throw new RangeError(`learning rate ${command.learningRate}`);
     stepping = true;
     clearFailure(memory.control);
     try {
-      const replies = await post({ type: "step", ...command, step: steps + 1, current });
+      let synced: Promise<void> = Promise.resolve();
+      const replies = await post({ type: "step", ...command, step: steps + 1, current }, () => {
+        if (sync && command.journal !== undefined) synced = syncFile(command.journal.fd);
+        // Whoever awaits it may come later than the failure.
+        synced.catch(() => {});
+      });
       const failure = replies.find(({ error }) => error !== undefined)?.error;
       if (failure !== undefined) throw failure;
       const gradientNorm = Math.sqrt(memory.norms.reduce((sum, x) => sum + x, 0));
@@ -185,7 +208,7 @@ export async function createArena({
       current = current === 0 ? 1 : 0;
       steps += 1;
       hash = combineHashes(memory.paramsHashes, length);
-      return { applied: true, gradientNorm, update: memory.update.slice(), hash };
+      return { applied: true, gradientNorm, update: memory.update.slice(), hash, synced };
     } finally {
       stepping = false;
     }
@@ -225,13 +248,24 @@ export async function createArena({
       const target = journal && {
         fd: journal.file.fd,
         offset: journal.file.offset,
-        sync: journal.sync,
         version: journal.version,
         tokens,
         baseHash: hash,
       };
       const command = { source: "total", scale: 1 / tokens, learningRate } as const;
-      return takeStep(target === undefined ? command : { ...command, journal: target });
+      if (target === undefined) return takeStep(command);
+      lastRecord = { target, learningRate, step: steps + 1 };
+      return takeStep({ ...command, journal: target }, journal?.sync);
+    },
+    async writeRecordAgain() {
+      if (stepping || lastRecord === null) throw new Error("there is no record to write again");
+      const { target, learningRate, step } = lastRecord;
+      const gradientHash = combineHashes(memory.gradientHashes, length);
+      const header = encodeRecordHeader({ ...target, step, learningRate, length, gradientHash });
+      // Node's asynchronous writes take no shared memory; this is rare enough to wait for.
+      writeAll(target.fd, new Uint8Array(memory.gradient.buffer), target.offset + RECORD_HEADER_BYTES);
+      writeAll(target.fd, header, target.offset);
+      await syncFile(target.fd);
     },
     replay({ gradient, learningRate }) {
       if (stepping) throw new Error("a step is under way");

@@ -3,7 +3,6 @@
  * that every thread gets, in the order they were posted. The numbers are in shared/; here is only who does which part.
  */
 
-import { fdatasyncSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { checkSlice, decodeAdd, decodeApply, encode } from "../shared/codec/codec.ts";
 import type { Codec, PayloadProblem } from "../shared/codec/codec.ts";
@@ -14,7 +13,7 @@ import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { clipScale, squaredNormOf } from "../shared/numerics/norm.ts";
 import { roundScaled, subtract } from "../shared/numerics/sum.ts";
 import { MAX_GRADIENT_NORM, gaveUp, giveUp, meet, type ArenaMemory, type SharedFloats } from "./arenaMemory.ts";
-import { RECORD_HEADER_BYTES, encodeRecordHeader } from "./journal.ts";
+import { RECORD_HEADER_BYTES, encodeRecordHeader, writeAll } from "./journal.ts";
 
 export type ArenaThreadData = {
   readonly layout: ParamLayout;
@@ -41,7 +40,6 @@ export type StepCommand = {
   readonly journal?: {
     readonly fd: number;
     readonly offset: number;
-    readonly sync: boolean;
     readonly version: number;
     readonly tokens: number;
     readonly baseHash: string;
@@ -78,10 +76,11 @@ const to = Math.min(last * CHUNK_ELEMENTS, length);
 const difference = new Float32Array(TILE_ELEMENTS);
 
 parentPort?.on("message", ({ id, command }: { id: number; command: ArenaCommand }) => {
-  parentPort?.postMessage({ id, reply: carryOut(command) }, []);
+  const onWritten = (): void => parentPort?.postMessage({ id, written: true }, []);
+  parentPort?.postMessage({ id, reply: carryOut(command, onWritten) }, []);
 });
 
-function carryOut(command: ArenaCommand): ArenaReply {
+function carryOut(command: ArenaCommand, onWritten: () => void): ArenaReply {
   switch (command.type) {
     case "check":
       return check(command.payload);
@@ -89,7 +88,7 @@ function carryOut(command: ArenaCommand): ArenaReply {
       add(command);
       return {};
     case "step":
-      return step(command);
+      return step(command, onWritten);
     case "copy":
       copy(command);
       return {};
@@ -121,7 +120,7 @@ function add({ payload, weight, fresh }: Extract<ArenaCommand, { type: "add" }>)
  * g ← fround(total/tokens), norms, journal; then, when all threads have got that far and the norm is a number: clip,
  * AdamW on θ_master, u ← Q(θ_master − θ_pub), θ_pub' ← θ_pub ⊕ decode(u), hash. docs/numerics.md §2 and §4.
  */
-function step(command: StepCommand): ArenaReply {
+function step(command: StepCommand, onWritten: () => void): ArenaReply {
   const { source, scale, learningRate, step: t, current, journal } = command;
   const { control, norms, gradient } = memory;
   for (let chunk = first; chunk < last; chunk++) {
@@ -137,6 +136,8 @@ function step(command: StepCommand): ArenaReply {
     const finished = thread === 0 && !gaveUp(control) ? attempt(() => finishRecord(command, journal)) : {};
     meet(control, threads);
     if (gaveUp(control)) return { ...written, ...finished };
+    // Thread 0 alone has written the header: from here the file can be synced while AdamW runs.
+    if (thread === 0) onWritten();
   }
   publish(learningRate, t, clipScale(norm, optimizer.clipNorm), current);
   return {};
@@ -181,14 +182,9 @@ function writeGradient({ fd, offset }: JournalTarget): void {
 
 /** The header goes last: a record whose header is whole has a whole gradient before it, unless the machine lost power. */
 function finishRecord({ learningRate, step: t }: StepCommand, journal: JournalTarget): void {
-  const { fd, offset, sync, version, tokens, baseHash } = journal;
+  const { fd, offset, version, tokens, baseHash } = journal;
   const gradientHash = combineHashes(memory.gradientHashes, length);
   writeAll(fd, encodeRecordHeader({ version, step: t, tokens, learningRate, length, gradientHash, baseHash }), offset);
-  if (sync) fdatasyncSync(fd);
-}
-
-function writeAll(fd: number, bytes: Uint8Array, position: number): void {
-  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done, position + done);
 }
 
 /** A full disk is the operator's to mend: the step is called off by all threads, and can be taken again. */

@@ -1,6 +1,7 @@
 /** @file Who gets which units now: leases for the workers that pull, copies of late units for those that would be idle. */
 import type { WorkerId } from "../shared/wire/protocol.ts";
 import { EVALUATION_COST, leaseUnits } from "./lease.ts";
+import { issue } from "./leaseAccount.ts";
 import { openLeases } from "./leases.ts";
 import { FREE, LEASED, countFree, freeRun, withStatus } from "./pool.ts";
 import type { Pool } from "./pool.ts";
@@ -131,6 +132,7 @@ function grant(
 ): void {
   const lease = draft.nextLease;
   draft.nextLease += 1;
+  if (pool.kind === "train") draft.account = issue(draft.account, units);
   const ahead = openLeases(draft, id);
   const queuedUnits = ahead.reduce((sum, { units, returned }) => sum + units - returned, 0);
   const leaseMs = Math.max(config.minLeaseMs, LEASE_SLACK * unitMs * (units + queuedUnits));

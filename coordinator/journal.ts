@@ -8,6 +8,7 @@
  * the first that does not ends the journal (a torn tail, or what a called-off step left there).
  */
 
+import { writeSync } from "node:fs";
 import { open, readdir, rm, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { hashChunk, hashParams } from "../shared/numerics/hash.ts";
@@ -86,6 +87,11 @@ export function decodeRecordHeader(bytes: Uint8Array): RecordHeader | null {
   };
 }
 
+/** Writes all of `bytes` at `position`. @throws Error of the file system. */
+export function writeAll(fd: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done, bytes.length - done, position + done);
+}
+
 function setHash(words: Uint32Array, at: number, hash: string): void {
   words[at] = Number.parseInt(hash.slice(0, 8), 16);
   words[at + 1] = Number.parseInt(hash.slice(8), 16);
@@ -126,8 +132,13 @@ export async function openJournal({
 }): Promise<JournalFile> {
   const path = journalPath(dir, snapshotVersion);
   const handle = await open(path, records === 0 ? "w+" : "r+");
-  await handle.truncate(records * recordBytes(length));
-  if (sync) await syncFolder(dir);
+  try {
+    await handle.truncate(records * recordBytes(length));
+    if (sync) await syncFolder(dir);
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
   let count = records;
   return {
     journal: () => ({ path, fd: handle.fd, snapshotVersion, offset: count * recordBytes(length), records: count }),

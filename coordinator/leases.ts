@@ -1,8 +1,10 @@
 /** @file Leases after they are granted: returned, given back, expired; and what they tell of a worker's speed. */
 import type { LeaseId, LeaseKind, WorkerId } from "../shared/wire/protocol.ts";
 import { EVALUATION_COST } from "./lease.ts";
+import { endLease } from "./leaseAccount.ts";
+import type { LeaseEnd } from "./leaseAccount.ts";
 import { FREE, LEASED, samplesOf } from "./pool.ts";
-import type { Pool } from "./pool.ts";
+import type { Pool, UnitResult } from "./pool.ts";
 import type { Draft, LeaseRecord, ResultEvent } from "./roundState.ts";
 
 /** Weight of the newest measurement in a worker's speed. */
@@ -12,13 +14,27 @@ export function openLeases(draft: Draft, worker: WorkerId): LeaseRecord[] {
   return [...draft.leases.values()].filter((lease) => lease.worker === worker && !lease.expired && lease.returned < lease.units); // prettier-ignore
 }
 
-export function giveBack(draft: Draft, worker: WorkerId): void {
-  for (const [id, lease] of draft.leases) if (lease.worker === worker) closeLease(draft, id, lease);
+export function giveBack(draft: Draft, worker: WorkerId, end: LeaseEnd): void {
+  for (const [id, lease] of draft.leases) if (lease.worker === worker) closeLease(draft, id, lease, end);
 }
 
-export function closeLease(draft: Draft, id: LeaseId, lease: LeaseRecord): void {
+export function closeLease(draft: Draft, id: LeaseId, lease: LeaseRecord, end: LeaseEnd): void {
   draft.leases.delete(id);
+  accountFor(draft, id, lease, end);
   if (!lease.expired) returnUnits(draft, lease, id);
+}
+
+/** The round is over: whatever was still leased has been superseded. */
+export function endLeases(draft: Draft): void {
+  for (const [id, lease] of draft.leases) accountFor(draft, id, lease, "superseded");
+  draft.leases.clear();
+}
+
+function accountFor(draft: Draft, id: LeaseId, lease: LeaseRecord, end: LeaseEnd): void {
+  if (lease.kind !== "train") return;
+  const mine = (result: UnitResult): boolean => result.lease === id;
+  const contributed = (draft.train?.results.some(mine) ?? false) || [...draft.merging.values()].some(mine);
+  draft.account = endLease(draft.account, { ...lease, lease: id }, lease.expired ? "expired" : end, contributed);
 }
 
 export function expire(draft: Draft, nowMs: number): void {

@@ -1,10 +1,12 @@
 /**
- * @file The run's memory (node:sqlite, WAL): its spec, workers, rounds, contributions, evaluations and events. A round is
- * one transaction, written before its update is published; a round without a row did not happen.
+ * @file The run's memory (node:sqlite, WAL): rounds, contributions, leases, evaluations, workers and events. A round is one
+ * transaction, on the disk before its update is published; a round without a row did not happen. Events and workers are
+ * gathered and written with the next round, or by `flush`, so that each round costs one sync.
  */
 import { DatabaseSync } from "node:sqlite";
+import type { LeaseAccount, LeaseOutcome, ReturnedLeases } from "./leaseAccount.ts";
 import type { Backend } from "../shared/engine/engine.ts";
-import type { Version, WorkerId } from "../shared/wire/protocol.ts";
+import type { LeaseId, Version, WorkerId } from "../shared/wire/protocol.ts";
 
 export type RoundRow = {
   /** The version this round led to. */
@@ -18,6 +20,11 @@ export type RoundRow = {
   readonly learningRate: number;
   /** Of θ at `version`. */
   readonly hash: string;
+  /** Of θ that the gradient was taken at: the hash of the round before. */
+  readonly baseHash: string;
+  /** Where the gradient lies: record `record` of journal `journal`, until two newer snapshots have replaced it. */
+  readonly journal: number;
+  readonly record: number;
   readonly committedMs: number;
   /** Since the commit before. */
   readonly roundMs: number;
@@ -35,6 +42,7 @@ export type RoundRow = {
 export type ContributionRow = {
   readonly firstUnit: number;
   readonly units: number;
+  readonly lease: LeaseId;
   readonly worker: WorkerId;
   readonly tokens: number;
   readonly lossSum: number;
@@ -69,36 +77,69 @@ export type WorkerRow = {
 
 export type BanRow = { readonly worker: WorkerId; readonly atMs: number; readonly reason: string };
 
-export type Ledger = {
-  readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[]) => void;
-  /** Forgets what came after `version`: θ could not be recovered beyond it. */
-  readonly rollBackTo: (version: Version) => void;
-  readonly recordEvaluation: (row: EvaluationRow) => void;
-  readonly rememberWorker: (row: WorkerRow) => void;
-  readonly findWorker: (id: WorkerId) => WorkerRow | null;
-  /** This identity is refused from now on. Idempotent: the first reason stays. */
-  readonly ban: (id: WorkerId, atMs: number, reason: string) => void;
-  /** Whether there was a ban to lift. */
-  readonly liftBan: (id: WorkerId) => boolean;
+export type EventRow = { readonly atMs: number; readonly code: string; readonly text: string };
+
+/** What a round that an earlier version of this program wrote does not say is null. */
+export type StoredRound = Omit<RoundRow, "baseHash" | "journal" | "record"> & {
+  readonly [Key in "baseHash" | "journal" | "record"]: RoundRow[Key] | null;
+} & { readonly issued: number | null };
+export type StoredContribution = Omit<ContributionRow, "lease"> & {
+  readonly version: Version;
+  readonly lease: LeaseId | null;
+};
+
+/** Reading only: what the command-line programs use, also while a coordinator writes. */
+export type LedgerReader = {
+  readonly lastRound: () => StoredRound | null;
+  readonly lastEvaluation: () => EvaluationRow | null;
+  readonly rounds: () => readonly StoredRound[];
+  /** By version and first unit; one at a time, because a long run has millions. */
+  readonly contributions: () => Iterable<StoredContribution>;
+  readonly leases: () => Iterable<LeaseOutcome & { readonly version: Version }>;
+  readonly returned: () => Iterable<ReturnedLeases & { readonly version: Version }>;
+  readonly evaluations: () => readonly EvaluationRow[];
+  readonly workers: () => readonly WorkerRow[];
+  /** The newest `count`, oldest first. */
+  readonly events: (count: number) => readonly EventRow[];
+  /** Tokens of all committed rounds. */
+  readonly tokens: () => number;
   readonly isBanned: (id: WorkerId) => boolean;
   readonly bans: () => readonly BanRow[];
   /** The reason of the operator's pause; null while the run is not paused. */
   readonly pause: () => string | null;
-  readonly rememberPause: (reason: string | null) => void;
   /** Of the committed rounds, by all visits of this worker. */
   readonly creditOf: (id: WorkerId) => Credit;
-  readonly event: (atMs: number, code: string, text: string) => void;
-  readonly lastRound: () => RoundRow | null;
-  readonly lastEvaluation: () => EvaluationRow | null;
-  readonly rounds: () => readonly RoundRow[];
-  readonly evaluations: () => readonly EvaluationRow[];
-  /** Tokens of all committed rounds. */
-  readonly tokens: () => number;
   readonly close: () => void;
+};
+
+export type Ledger = LedgerReader & {
+  /** One transaction, synced; what was gathered goes with it. @throws Error when the disk is full: nothing was written. */
+  readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[], leases: LeaseAccount) => void;
+  /** Forgets what came after `version`: θ could not be recovered beyond it. */
+  readonly rollBackTo: (version: Version) => void;
+  readonly recordEvaluation: (row: EvaluationRow) => void;
+  readonly rememberPause: (reason: string | null) => void;
+  /** This identity is refused from now on. Idempotent: the first reason stays. */
+  readonly ban: (id: WorkerId, atMs: number, reason: string) => void;
+  /** Whether there was a ban to lift. */
+  readonly liftBan: (id: WorkerId) => boolean;
+  /** Gathered, not written yet. */
+  readonly rememberWorker: (row: WorkerRow) => void;
+  readonly event: (atMs: number, code: string, text: string) => void;
+  /** Also those that are only gathered. */
+  readonly findWorker: (id: WorkerId) => WorkerRow | null;
+  /** Writes what was gathered. @throws Error when the disk is full: it stays gathered. */
+  readonly flush: () => void;
 };
 
 /** Oldest events go first: the table must not grow with the run. */
 const MAX_EVENTS = 10_000;
+
+/** Events gathered while nothing can be written; more are counted only. */
+const MAX_GATHERED_EVENTS = 1000;
+
+/** Raised with the schema; a ledger of 0 is one of version 0.1.0. */
+const SCHEMA_VERSION = 1;
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS round (
@@ -106,10 +147,17 @@ const SCHEMA = `
     lossSum REAL NOT NULL, gradientNorm REAL NOT NULL, learningRate REAL NOT NULL, hash TEXT NOT NULL,
     committedMs REAL NOT NULL, roundMs REAL NOT NULL, computeMs REAL NOT NULL,
     commitMs REAL NOT NULL DEFAULT 0, workers INTEGER NOT NULL DEFAULT 0,
-    bytesIn INTEGER NOT NULL DEFAULT 0, bytesOut INTEGER NOT NULL DEFAULT 0) STRICT;
+    bytesIn INTEGER NOT NULL DEFAULT 0, bytesOut INTEGER NOT NULL DEFAULT 0,
+    baseHash TEXT, journal INTEGER, record INTEGER, issued INTEGER) STRICT;
   CREATE TABLE IF NOT EXISTS contribution (
     version INTEGER NOT NULL, firstUnit INTEGER NOT NULL, units INTEGER NOT NULL, worker TEXT NOT NULL,
-    tokens INTEGER NOT NULL, lossSum REAL NOT NULL, PRIMARY KEY (version, firstUnit)) STRICT, WITHOUT ROWID;
+    tokens INTEGER NOT NULL, lossSum REAL NOT NULL, lease INTEGER, PRIMARY KEY (version, firstUnit)) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS lease (
+    version INTEGER NOT NULL, lease INTEGER NOT NULL, worker TEXT NOT NULL, firstUnit INTEGER NOT NULL,
+    units INTEGER NOT NULL, returned INTEGER NOT NULL, "end" TEXT, PRIMARY KEY (version, lease)) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS returned (
+    version INTEGER NOT NULL, "end" TEXT NOT NULL, leases INTEGER NOT NULL, units INTEGER NOT NULL,
+    PRIMARY KEY (version, "end")) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS evaluation (
     version INTEGER PRIMARY KEY, samples INTEGER NOT NULL, tokens INTEGER NOT NULL, lossSum REAL NOT NULL,
     atMs REAL NOT NULL) STRICT;
@@ -126,13 +174,12 @@ const SCHEMA = `
   CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 `;
 
-export function openLedger(file: string): Ledger {
+/** @param sync `false`: a killed process loses nothing, a power cut may cost the newest rounds. */
+export function openLedger(file: string, { sync = true }: { sync?: boolean } = {}): Ledger {
   const database = new DatabaseSync(file);
   database.exec("PRAGMA journal_mode = WAL");
-  // A killed process loses nothing with NORMAL (the page cache outlives it); docs/assumptions.md says what a power cut may cost.
-  database.exec("PRAGMA synchronous = NORMAL");
-  database.exec(SCHEMA);
-  addMissingColumns(database);
+  database.exec(`PRAGMA synchronous = ${sync ? "FULL" : "NORMAL"}`);
+  migrate(database);
   // Sums that are asked for every second; contributions of a long run are millions of rows.
   const recountCredit = (): void => {
     database.exec("DELETE FROM credit");
@@ -146,57 +193,141 @@ export function openLedger(file: string): Ledger {
     `INSERT INTO credit VALUES (?, ?, 1)
      ON CONFLICT (worker) DO UPDATE SET tokens = tokens + excluded.tokens, rounds = rounds + 1`,
   );
-  const selectCredit = database.prepare("SELECT tokens, rounds FROM credit WHERE worker = ?");
-  const countCredit = database.prepare("SELECT COUNT(*) AS count FROM credit WHERE tokens > ?");
   const insertRound = database.prepare(
-    `INSERT INTO round VALUES (:version, :origin, :samples, :tokens, :lossSum, :gradientNorm, :learningRate, :hash,
-     :committedMs, :roundMs, :computeMs, :commitMs, :workers, :bytesIn, :bytesOut)`,
+    `INSERT INTO round (version, origin, samples, tokens, lossSum, gradientNorm, learningRate, hash, committedMs, roundMs,
+     computeMs, commitMs, workers, bytesIn, bytesOut, baseHash, journal, record, issued)
+     VALUES (:version, :origin, :samples, :tokens, :lossSum, :gradientNorm, :learningRate, :hash, :committedMs, :roundMs,
+     :computeMs, :commitMs, :workers, :bytesIn, :bytesOut, :baseHash, :journal, :record, :issued)`,
   );
-  const insertContribution = database.prepare("INSERT INTO contribution VALUES (?, ?, ?, ?, ?, ?)");
+  const insertContribution = database.prepare(
+    "INSERT INTO contribution (version, firstUnit, units, worker, tokens, lossSum, lease) VALUES (?, ?, ?, ?, ?, ?, ?)",
+  );
+  const insertLease = database.prepare("INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?)");
+  const insertReturned = database.prepare("INSERT INTO returned VALUES (?, ?, ?, ?)");
   const insertEvaluation = database.prepare("INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?, ?, ?)");
   const upsertWorker = database.prepare("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)");
   const insertBan = database.prepare("INSERT OR IGNORE INTO ban VALUES (?, ?, ?)");
   const insertEvent = database.prepare("INSERT INTO event (atMs, code, text) VALUES (?, ?, ?)");
   const trimEvents = database.prepare("DELETE FROM event WHERE id <= ?");
+  const gatheredWorkers = new Map<WorkerId, WorkerRow>();
+  let gatheredEvents: EventRow[] = [];
+  let unkept = 0;
+
+  function transaction(write: () => void): void {
+    database.exec("BEGIN IMMEDIATE");
+    try {
+      write();
+      for (const { id, secret, kind, name, backend, lastSeenMs } of gatheredWorkers.values()) {
+        upsertWorker.run(id, secret, kind, name, backend, lastSeenMs);
+      }
+      for (const { atMs, code, text } of gatheredEvents) {
+        const id = Number(insertEvent.run(atMs, code, text).lastInsertRowid);
+        if (id % 1000 === 0) trimEvents.run(id - MAX_EVENTS);
+      }
+      database.exec("COMMIT");
+    } catch (error) {
+      // A full disk may have ended the transaction already; a second ROLLBACK would hide the reason.
+      if (database.isTransaction) database.exec("ROLLBACK");
+      throw error;
+    }
+    gatheredWorkers.clear();
+    gatheredEvents = [];
+    unkept = 0;
+  }
+
   return {
-    commitRound(round, contributions) {
-      database.exec("BEGIN IMMEDIATE");
-      try {
-        insertRound.run(round);
-        for (const { firstUnit, units, worker, tokens, lossSum } of contributions) {
-          insertContribution.run(round.version, firstUnit, units, worker, tokens, lossSum);
+    ...readerOf(database),
+    commitRound(round, contributions, { issued, leases, returned }) {
+      const { version } = round;
+      transaction(() => {
+        insertRound.run({ ...round, issued });
+        for (const { firstUnit, units, worker, tokens, lossSum, lease } of contributions) {
+          insertContribution.run(version, firstUnit, units, worker, tokens, lossSum, lease);
         }
         for (const [worker, tokens] of tokensByWorker(contributions)) addCredit.run(worker, tokens);
-        database.exec("COMMIT");
-      } catch (error) {
-        database.exec("ROLLBACK");
-        throw error;
-      }
+        for (const { lease, worker, firstUnit, units, returned: back, end } of leases) {
+          insertLease.run(version, lease, worker, firstUnit, units, back, end);
+        }
+        for (const { end, leases: count, units } of returned) insertReturned.run(version, end, count, units);
+      });
     },
     rollBackTo(version) {
-      for (const table of ["round", "contribution", "evaluation"]) {
-        database.prepare(`DELETE FROM ${table} WHERE version > ?`).run(version);
-      }
-      recountCredit();
+      transaction(() => {
+        for (const table of ["round", "contribution", "lease", "returned", "evaluation"]) {
+          database.prepare(`DELETE FROM ${table} WHERE version > ?`).run(version);
+        }
+        recountCredit();
+      });
     },
     recordEvaluation: ({ version, samples, tokens, lossSum, atMs }) => {
-      insertEvaluation.run(version, samples, tokens, lossSum, atMs);
+      transaction(() => insertEvaluation.run(version, samples, tokens, lossSum, atMs));
     },
-    rememberWorker: ({ id, secret, kind, name, backend, lastSeenMs }) => {
-      upsertWorker.run(id, secret, kind, name, backend, lastSeenMs);
+    ban: (id, atMs, reason) => transaction(() => insertBan.run(id, atMs, reason)),
+    liftBan(id) {
+      let lifted = false;
+      transaction(() => {
+        lifted = Number(database.prepare("DELETE FROM ban WHERE worker = ?").run(id).changes) > 0;
+      });
+      return lifted;
     },
-    findWorker: (id) => one<WorkerRow>(database, "SELECT * FROM worker WHERE id = ?", id),
-    ban: (id, atMs, reason) => {
-      insertBan.run(id, atMs, reason);
+    rememberPause(reason) {
+      transaction(() => {
+        if (reason === null) database.exec("DELETE FROM setting WHERE name = 'pause'");
+        else database.prepare("INSERT OR REPLACE INTO setting VALUES ('pause', ?)").run(reason);
+      });
     },
-    liftBan: (id) => Number(database.prepare("DELETE FROM ban WHERE worker = ?").run(id).changes) > 0,
+    rememberWorker: (row) => void gatheredWorkers.set(row.id, row),
+    event(atMs, code, text) {
+      if (gatheredEvents.length < MAX_GATHERED_EVENTS) {
+        gatheredEvents.push({ atMs, code, text });
+        return;
+      }
+      unkept += 1;
+      const last = { atMs, code: "events-dropped", text: `${unkept} events could not be kept` };
+      gatheredEvents.splice(MAX_GATHERED_EVENTS - 1, 1, last);
+    },
+    findWorker: (id) => gatheredWorkers.get(id) ?? one<WorkerRow>(database, "SELECT * FROM worker WHERE id = ?", id),
+    flush() {
+      if (gatheredWorkers.size > 0 || gatheredEvents.length > 0) transaction(() => {});
+    },
+  };
+}
+
+/** @throws Error when there is none, or when it is of another version of this program. */
+export function readLedger(file: string): LedgerReader {
+  const database = new DatabaseSync(file, { readOnly: true });
+  try {
+    const version = schemaVersion(database);
+    if (version !== SCHEMA_VERSION) {
+      throw new Error(
+        `${file}: a ledger of schema ${version}, this program reads ${SCHEMA_VERSION}; start the run once`,
+      );
+    }
+    return readerOf(database);
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function readerOf(database: DatabaseSync): LedgerReader {
+  const selectCredit = database.prepare("SELECT tokens, rounds FROM credit WHERE worker = ?");
+  const countCredit = database.prepare("SELECT COUNT(*) AS count FROM credit WHERE tokens > ?");
+  return {
+    lastRound: () => one<StoredRound>(database, "SELECT * FROM round ORDER BY version DESC LIMIT 1"),
+    lastEvaluation: () => one<EvaluationRow>(database, "SELECT * FROM evaluation ORDER BY version DESC LIMIT 1"),
+    rounds: () => all<StoredRound>(database, "SELECT * FROM round ORDER BY version"),
+    contributions: () => each(database, "SELECT * FROM contribution ORDER BY version, firstUnit"),
+    leases: () => each(database, "SELECT * FROM lease ORDER BY version, lease"),
+    returned: () => each(database, 'SELECT * FROM returned ORDER BY version, "end"'),
+    evaluations: () => all<EvaluationRow>(database, "SELECT * FROM evaluation ORDER BY version"),
+    workers: () => all<WorkerRow>(database, "SELECT * FROM worker ORDER BY lastSeenMs DESC"),
+    events: (count) =>
+      all<EventRow>(database, `SELECT atMs, code, text FROM event ORDER BY id DESC LIMIT ${count}`).reverse(),
+    tokens: () => one<{ sum: number | null }>(database, "SELECT SUM(tokens) AS sum FROM round")?.sum ?? 0,
     isBanned: (id) => one<BanRow>(database, "SELECT * FROM ban WHERE worker = ?", id) !== null,
     bans: () => all<BanRow>(database, "SELECT * FROM ban ORDER BY atMs, worker"),
     pause: () => one<{ value: string }>(database, "SELECT value FROM setting WHERE name = 'pause'")?.value ?? null,
-    rememberPause(reason) {
-      if (reason === null) database.exec("DELETE FROM setting WHERE name = 'pause'");
-      else database.prepare("INSERT OR REPLACE INTO setting VALUES ('pause', ?)").run(reason);
-    },
     creditOf(id) {
       const { count: contributors } = countCredit.get(-1) as { count: number };
       const own = selectCredit.get(id) as { tokens: number; rounds: number } | undefined;
@@ -204,25 +335,41 @@ export function openLedger(file: string): Ledger {
       const { count: ahead } = countCredit.get(own.tokens) as { count: number };
       return { ...own, rank: ahead + 1, contributors };
     },
-    event(atMs, code, text) {
-      const { lastInsertRowid } = insertEvent.run(atMs, code, text);
-      if (Number(lastInsertRowid) % 1000 === 0) trimEvents.run(Number(lastInsertRowid) - MAX_EVENTS);
-    },
-    lastRound: () => one<RoundRow>(database, "SELECT * FROM round ORDER BY version DESC LIMIT 1"),
-    lastEvaluation: () => one<EvaluationRow>(database, "SELECT * FROM evaluation ORDER BY version DESC LIMIT 1"),
-    rounds: () => all<RoundRow>(database, "SELECT * FROM round ORDER BY version"),
-    evaluations: () => all<EvaluationRow>(database, "SELECT * FROM evaluation ORDER BY version"),
-    tokens: () => one<{ sum: number | null }>(database, "SELECT SUM(tokens) AS sum FROM round")?.sum ?? 0,
     close: () => database.close(),
   };
 }
 
-/** A run that was begun before these were written down goes on; of its first rounds they say 0. */
-function addMissingColumns(database: DatabaseSync): void {
-  const present = new Set(all<{ name: string }>(database, "PRAGMA table_info(round)").map(({ name }) => name));
-  for (const column of ["commitMs REAL", "workers INTEGER", "bytesIn INTEGER", "bytesOut INTEGER"]) {
-    const [name = ""] = column.split(" ");
-    if (!present.has(name)) database.exec(`ALTER TABLE round ADD COLUMN ${column} NOT NULL DEFAULT 0`);
+/** Columns that ledgers of earlier versions lack; of the rounds written then, they say 0 or nothing. */
+const LATER_COLUMNS = [
+  ["round", "commitMs", "REAL NOT NULL DEFAULT 0"],
+  ["round", "workers", "INTEGER NOT NULL DEFAULT 0"],
+  ["round", "bytesIn", "INTEGER NOT NULL DEFAULT 0"],
+  ["round", "bytesOut", "INTEGER NOT NULL DEFAULT 0"],
+  ["round", "baseHash", "TEXT"],
+  ["round", "journal", "INTEGER"],
+  ["round", "record", "INTEGER"],
+  ["round", "issued", "INTEGER"],
+  ["contribution", "lease", "INTEGER"],
+] as const;
+
+/** All or nothing: a process that dies in between leaves the ledger as it was. */
+function migrate(database: DatabaseSync): void {
+  const version = schemaVersion(database);
+  if (version > SCHEMA_VERSION) throw new Error(`a ledger of schema ${version}, this program knows ${SCHEMA_VERSION}`);
+  if (version === SCHEMA_VERSION) return;
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    database.exec(SCHEMA);
+    for (const [table, column, type] of LATER_COLUMNS) {
+      const present = all<{ name: string }>(database, `PRAGMA table_info(${table})`);
+      if (!present.some(({ name }) => name === column))
+        database.exec(`ALTER TABLE ${table} ADD COLUMN ${column} ${type}`);
+    }
+    database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+    database.exec("COMMIT");
+  } catch (error) {
+    if (database.isTransaction) database.exec("ROLLBACK");
+    throw error;
   }
 }
 
@@ -232,10 +379,18 @@ function tokensByWorker(contributions: readonly ContributionRow[]): ReadonlyMap<
   return byWorker;
 }
 
+function schemaVersion(database: DatabaseSync): number {
+  return one<{ user_version: number }>(database, "PRAGMA user_version")?.user_version ?? 0;
+}
+
 function one<Row>(database: DatabaseSync, sql: string, ...values: string[]): Row | null {
   return (database.prepare(sql).get(...values) as Row | undefined) ?? null;
 }
 
 function all<Row>(database: DatabaseSync, sql: string): Row[] {
   return database.prepare(sql).all() as Row[];
+}
+
+function each<Row>(database: DatabaseSync, sql: string): Iterable<Row> {
+  return database.prepare(sql).iterate() as Iterable<Row>;
 }

@@ -7,6 +7,7 @@ import { decode, END_OF_TEXT } from "../shared/tokenizer/tokenizer.ts";
 import { buildPages, pagesDir, sampleText } from "./children.ts";
 import { parseArguments } from "./config.ts";
 import { openConsole } from "./console.ts";
+import { diskProblem } from "./diskProblem.ts";
 import { loadTokenizer, smallerVocabulary } from "./corpus.ts";
 import type { Corpus } from "./corpus.ts";
 import { startLocalWorkers } from "./localWorkers.ts";
@@ -182,8 +183,7 @@ function onInterrupt(): { promise: Promise<"interrupted">; stop: () => void } {
 
 /** A full disk is the operator's to mend; anything else is ours. */
 function asOperatorError(error: Error, runDir: string): Error {
-  const sqliteIsFull = error.message === "database or disk is full";
-  const problem = sqliteIsFull ? "no space left on the disk" : fileProblem(error);
+  const problem = diskProblem(error) ?? fileProblem(error);
   if (problem === undefined) return error;
   return new OperatorError(
     `${runDir}: ${problem}; no committed step is lost, and the same command goes on once that is mended`,

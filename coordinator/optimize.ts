@@ -21,6 +21,12 @@ export type Received =
   | { readonly ok: true; readonly squaredNorm: number }
   | { readonly ok: false; readonly problem: ContributionProblem; readonly reason: string };
 
+/** Where a step's gradient lies: which journal (the version of its snapshot), which record of it. */
+export type JournalPlace = { readonly journal: number; readonly record: number };
+
+export type OptimizerStep =
+  (Omit<Extract<ArenaStep, { applied: true }>, "synced"> & JournalPlace) | Extract<ArenaStep, { applied: false }>;
+
 export type Optimizer = {
   /** Version of θ: the number of steps applied in this run. */
   readonly version: () => number;
@@ -32,12 +38,12 @@ export type Optimizer = {
   /**
    * Steps on the round's sum, durably, and begins the next round. Not applied: θ is as before and the round begins anew.
    *
-   * @throws Error of the file system when the journal cannot be written: θ and the sum are as before, step again.
+   * @throws Error of the file system when the journal cannot be written or synced: ask for the same step again.
    */
-  readonly step: (round: { version: number; tokens: number; learningRate: number }) => Promise<ArenaStep>;
+  readonly step: (round: { version: number; tokens: number; learningRate: number }) => Promise<OptimizerStep>;
   /**
-   * Writes a snapshot of the version at the time of the call (not during a step) while training goes on; resolves when
-   * it is durable and what it replaces is removed.
+   * Writes a snapshot of θ as it is when no step is under way, while training goes on; resolves when it is durable and what
+   * it replaces is removed.
    *
    * @throws Error of the file system; the journals then still lead from the snapshot before to the present.
    */
@@ -80,6 +86,8 @@ export type OptimizerOptions = {
   readonly keep: number;
   /** Journal to the disk, not only to the page cache: a power cut then loses no step either. */
   readonly sync: boolean;
+  /** For tests: how a file's data is brought to the disk. */
+  readonly syncFile?: (fd: number) => Promise<void>;
   /** Each step that recovery takes again, for the updates to be published again. */
   readonly onReplayed?: (step: { version: number; hash: string; update: Uint8Array<ArrayBuffer> }) => void;
 };
@@ -88,13 +96,22 @@ export type OptimizerOptions = {
 export async function openOptimizer(options: OptimizerOptions): Promise<{ optimizer: Optimizer; recovery: Recovery }> {
   const { dir, layout, codec, sync, keep, units, maxWaiting } = options;
   await mkdir(dir, { recursive: true });
-  const arena = await createArena({ layout, codec, optimizer: options.optimizer, threads: options.threads });
+  const arena = await createArena({
+    layout,
+    codec,
+    optimizer: options.optimizer,
+    threads: options.threads,
+    syncFile: options.syncFile,
+  });
   try {
     const recovered = await recover(arena, options);
     let { file, version } = recovered;
     let merge: MergeState<StagedPart> = startMerge(units);
     let round = 0;
-    let stepping = false;
+    /** The step under way. */
+    let stepping: Promise<unknown> | null = null;
+    /** θ has taken this step, and its record is not known to be on the disk. */
+    let unsynced: { version: number; step: Extract<OptimizerStep, { applied: true }>; synced: Promise<void> | null } | null = null; // prettier-ignore
     /** Settles when steps may go to `file`. */
     let rotating: Promise<void> = Promise.resolve();
     let writing: Promise<SnapshotName> | null = null;
@@ -103,6 +120,29 @@ export async function openOptimizer(options: OptimizerOptions): Promise<{ optimi
       for (const part of merge.waiting) arena.discard(part.staged);
       merge = startMerge(units);
       round += 1;
+    };
+
+    const takeStep = async (next: number, tokens: number, learningRate: number): Promise<OptimizerStep> => {
+      if (unsynced === null) {
+        if (next !== version + 1) throw new Error(`a step to version ${next}, θ is at ${version}`);
+        if (!mergeComplete(merge)) throw new Error(`a step on units up to ${merge.next} of ${merge.units}`);
+        await rotating;
+        const place = file.journal();
+        const result = await arena.step({ tokens, learningRate, journal: { file: place, version: next, sync } });
+        beginRound();
+        if (!result.applied) return result;
+        file.appended();
+        version = next;
+        const { synced, ...step } = result;
+        unsynced = { version, step: { ...step, journal: place.snapshotVersion, record: place.records }, synced };
+      } else if (next !== unsynced.version) {
+        throw new Error(`a step to version ${next}, the one to ${unsynced.version} is not on the disk`);
+      }
+      const { step, synced } = unsynced;
+      unsynced.synced = null;
+      await (synced ?? arena.writeRecordAgain());
+      unsynced = null;
+      return step;
     };
 
     const rotate = async (snapshotVersion: number): Promise<void> => {
@@ -122,7 +162,8 @@ export async function openOptimizer(options: OptimizerOptions): Promise<{ optimi
       }
       const name = await writeSnapshot({ dir, version: at, layout, state: await copying, metadata: options.metadata });
       await pruneSnapshots(dir, keep);
-      const oldest = (await listSnapshots(dir)).at(-1)?.version ?? at;
+      // Older files that were kept are θ alone, for people to look at.
+      const oldest = (await listSnapshots(dir)).slice(0, keep).at(-1)?.version ?? at;
       await removeJournals(dir, (base) => base < oldest);
       return name;
     };
@@ -157,26 +198,18 @@ export async function openOptimizer(options: OptimizerOptions): Promise<{ optimi
         return { ok: true, squaredNorm: staged.squaredNorm };
       },
       async step({ version: next, tokens, learningRate }) {
-        if (stepping) throw new Error("a step is under way");
-        if (next !== version + 1) throw new Error(`a step to version ${next}, θ is at ${version}`);
-        if (!mergeComplete(merge)) throw new Error(`a step on units up to ${merge.next} of ${merge.units}`);
-        stepping = true;
+        if (stepping !== null) throw new Error("a step is under way");
+        const step = takeStep(next, tokens, learningRate);
+        stepping = step.catch(() => {});
         try {
-          await rotating;
-          const journal = { file: file.journal(), version: next, sync };
-          const result = await arena.step({ tokens, learningRate, journal });
-          beginRound();
-          if (result.applied) {
-            file.appended();
-            version = next;
-          }
-          return result;
+          return await step;
         } finally {
-          stepping = false;
+          stepping = null;
         }
       },
       async snapshot() {
-        if (stepping) throw new Error("a snapshot during a step");
+        for (let step = stepping; step !== null; step = stepping) await step;
+        if (unsynced !== null) throw new Error(`a snapshot of version ${version}, whose step is not on the disk`);
         if (writing !== null) return writing;
         writing = writeNow();
         try {

@@ -1,8 +1,9 @@
 /** @file The units of one kind of work in one round: free, leased, merging or done. Values: every function returns a new pool. */
-import type { LeaseKind, WorkerId } from "../shared/wire/protocol.ts";
+import type { LeaseId, LeaseKind, WorkerId } from "../shared/wire/protocol.ts";
 
 export type UnitResult = {
   readonly worker: WorkerId;
+  readonly lease: LeaseId;
   readonly firstUnit: number;
   readonly units: number;
   readonly tokens: number;

@@ -5,7 +5,8 @@
  */
 import type { RefusalCode, WorkerId } from "../shared/wire/protocol.ts";
 import { grantLeases, wait } from "./grant.ts";
-import { closeLease, expire, giveBack, measure } from "./leases.ts";
+import { closeAccount, emptyAccount, skipRound } from "./leaseAccount.ts";
+import { closeLease, endLeases, expire, giveBack, measure } from "./leases.ts";
 import { DONE, FREE, MERGING, finishUnits, newPool, samplesOf, totals, withStatus } from "./pool.ts";
 import { draftOf, newWorker, update } from "./roundState.ts";
 import type { Draft, ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState, RoundStep } from "./roundState.ts";
@@ -36,33 +37,33 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
       draft.workers.set(event.worker, { ...newWorker(), onTrial: event.onTrial ?? false });
       return;
     case "rejected":
-      giveBack(draft, event.worker);
+      giveBack(draft, event.worker, "reset");
       update(draft, event.worker, { onTrial: true, ready: false, pulls: false });
       return;
     case "admitted":
       update(draft, event.worker, { onTrial: false });
       return;
     case "ready": {
-      giveBack(draft, event.worker);
+      giveBack(draft, event.worker, "reset");
       const worker = draft.workers.get(event.worker) ?? newWorker();
       const sampleMs = Math.max(0.01, event.unitMs) / config.unit;
       draft.workers.set(event.worker, { ...worker, ready: true, version: draft.version, pulls: false, sampleMs });
       return;
     }
     case "unready":
-      giveBack(draft, event.worker);
+      giveBack(draft, event.worker, "reset");
       update(draft, event.worker, { ready: false, pulls: false });
       return;
     case "pulled":
       update(draft, event.worker, { pulls: true });
       return;
     case "left":
-      giveBack(draft, event.worker);
+      giveBack(draft, event.worker, "left");
       draft.workers.delete(event.worker);
       return;
     case "released": {
       const lease = draft.leases.get(event.lease);
-      if (lease?.worker === event.worker) closeLease(draft, event.lease, lease);
+      if (lease?.worker === event.worker) closeLease(draft, event.lease, lease, "released");
       return;
     }
     case "returned":
@@ -74,12 +75,14 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
     case "committed":
       if (event.applied) {
         draft.version += 1;
+        draft.account = emptyAccount;
         draft.origin += config.batch;
         draft.skippedInARow = 0;
         for (const [id, worker] of draft.workers) {
           if (worker.ready) draft.workers.set(id, { ...worker, version: draft.version });
         }
       } else {
+        draft.account = skipRound(draft.account);
         draft.skippedInARow += 1;
         draft.counts.skipped += 1;
       }
@@ -103,10 +106,10 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
 
 /** What the facts now allow. Returns the state of the run in words. */
 function settle(draft: Draft, config: RoundConfig, nowMs: number, effects: RoundEffect[]): string {
-  if (draft.phase === "finished") return "the run is finished";
   if (draft.phase === "failed") return "the run has diverged";
   retry(draft, nowMs, effects);
   const paused = pauseReason(draft.paused);
+  if (draft.phase === "finished") return (draft.paused.has("disk") ? paused : null) ?? "the run is finished";
   if (draft.phase === "committing") {
     if (paused !== null) holdPulls(draft, paused, effects);
     return paused ?? `committing version ${draft.version + 1}`;
@@ -133,8 +136,9 @@ function settle(draft: Draft, config: RoundConfig, nowMs: number, effects: Round
   const { train } = draft;
   if (draft.evaluation === null && train !== null && train.doneUnits === train.status.length) {
     draft.phase = "committing";
-    draft.leases.clear();
-    effects.push({ type: "commit", version: draft.version, origin: train.origin, ...totals(train.results) });
+    endLeases(draft);
+    const account = closeAccount(draft.account, train.results);
+    effects.push({ type: "commit", version: draft.version, origin: train.origin, ...totals(train.results), account });
     return `committing version ${draft.version + 1}`;
   }
   if (paused !== null) {
@@ -191,7 +195,7 @@ function onReturned(
   }
   const tokens = samplesOf(pool, event.firstUnit, event.units) * config.tokensPerSample;
   if (event.tokens !== tokens || !Number.isFinite(event.lossSum)) {
-    closeLease(draft, event.lease, lease);
+    closeLease(draft, event.lease, lease, "refused");
     strike(draft, event.worker, nowMs);
     if (event.tokens !== tokens) refuse("wrong-tokens", `${event.tokens} tokens for units that have ${tokens}`);
     else refuse("not-finite", "the loss is not finite");
@@ -206,6 +210,7 @@ function onReturned(
   }
   const result = {
     worker: event.worker,
+    lease: event.lease,
     firstUnit: event.firstUnit,
     units: event.units,
     tokens,

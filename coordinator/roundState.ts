@@ -1,5 +1,7 @@
 /** @file What the round reducer knows and says: its state, events and effects. The decisions are in round.ts, grant.ts and leases.ts. */
 import type { Lease, LeaseId, LeaseKind, RefusalCode, Version, WorkerId } from "../shared/wire/protocol.ts";
+import { emptyAccount } from "./leaseAccount.ts";
+import type { LeaseAccount, OpenAccount } from "./leaseAccount.ts";
 import type { Pool, UnitResult } from "./pool.ts";
 
 export type RoundConfig = {
@@ -77,6 +79,8 @@ export type RoundState = {
   readonly train: Pool | null;
   readonly evaluation: Pool | null;
   readonly leases: ReadonlyMap<LeaseId, LeaseRecord>;
+  /** What became of the training leases of this round. */
+  readonly account: OpenAccount;
   /** Contributions on their way into the merge, by their id. */
   readonly merging: ReadonlyMap<number, UnitResult>;
   readonly workers: ReadonlyMap<WorkerId, WorkerRecord>;
@@ -131,7 +135,7 @@ export type RoundEffect =
   | { readonly type: "discard"; readonly id: number }
   | { readonly type: "refuse"; readonly worker: WorkerId; readonly code: RefusalCode; readonly message: string; readonly accept?: { readonly version: Version } } // prettier-ignore
   | { readonly type: "evaluated"; readonly version: Version; readonly lossSum: number; readonly tokens: number; readonly samples: number } // prettier-ignore
-  | { readonly type: "commit"; readonly version: Version; readonly origin: number; readonly tokens: number; readonly lossSum: number } // prettier-ignore
+  | { readonly type: "commit"; readonly version: Version; readonly origin: number; readonly tokens: number; readonly lossSum: number; readonly account: LeaseAccount } // prettier-ignore
   /** Time to try again what the full disk refused. */
   | { readonly type: "retry" }
   | { readonly type: "finish" }
@@ -161,6 +165,7 @@ export function initialRound({
     train: null,
     evaluation: null,
     leases: new Map(),
+    account: emptyAccount,
     merging: new Map(),
     workers: new Map(),
     nextLease: 1,

@@ -9,10 +9,11 @@ import type { Schedule } from "../shared/numerics/schedule.ts";
 import type { CoordinatorMessage, Fallback, RefusalCode, RunDescription, SnapshotReference, Version, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts"; // prettier-ignore
 import type { Backend } from "../shared/engine/engine.ts";
 import { judge } from "./admission.ts";
+import type { LeaseAccount } from "./leaseAccount.ts";
 import type { Metrics } from "./metrics.ts";
 import type { ContributionRow, Credit, EvaluationRow, RoundRow } from "./ledger.ts";
 import type { Publisher } from "./publish.ts";
-import { roundStep } from "./round.ts";
+import { DISK_RETRY_MS, roundStep } from "./round.ts";
 import { initialRound } from "./roundState.ts";
 import type { PauseCause, RoundConfig, RoundEffect, RoundEvent, RoundState } from "./roundState.ts";
 import type { Status, WorkerStatus } from "./status.ts";
@@ -21,7 +22,15 @@ import type { Rate } from "./rate.ts";
 import { PROTOCOL_VERSION } from "../shared/wire/protocol.ts";
 
 export type StepResult =
-  | { readonly applied: true; readonly gradientNorm: number; readonly update: Uint8Array; readonly hash: string }
+  | {
+      readonly applied: true;
+      readonly gradientNorm: number;
+      readonly update: Uint8Array;
+      readonly hash: string;
+      /** Where the gradient lies. */
+      readonly journal: number;
+      readonly record: number;
+    }
   /** The merged gradient is not finite: θ is as before. */
   | { readonly applied: false };
 
@@ -41,25 +50,32 @@ export type RunPorts = {
     units: number;
     payload: Uint8Array;
   }) => Promise<{ code: RefusalCode; message: string } | null>;
-  /** Optimizer step on the round's sum, durable when it resolves. */
+  /** Optimizer step on the round's sum, durable when it resolves; after a rejection the same step is asked for again. */
   readonly step: (round: { version: Version; tokens: number; learningRate: number }) => Promise<StepResult>;
   /** Keeps a ban beyond this process. */
   readonly rememberBan: (worker: WorkerId, reason: string) => void;
+  /** What of an error the operator can mend by making room, in words; null when it is another error. */
+  readonly diskProblem: (error: unknown) => string | null;
   /** Keeps the operator's pause beyond this process; null when it ends. */
   readonly rememberPause: (reason: string | null) => void;
-  readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[]) => void;
+  /** Durable when it returns; after a throw nothing is written. */
+  readonly commitRound: (round: RoundRow, contributions: readonly ContributionRow[], leases: LeaseAccount) => void;
   /** What a worker has given to the run's committed rounds, ever, and where that puts it among all. */
   readonly creditOf: (worker: WorkerId) => Credit;
   readonly recordEvaluation: (row: EvaluationRow) => void;
+  /** Gathered until `flush`, or until the next round is committed. */
   readonly logEvent: (code: string, text: string) => void;
-  /** Keeps a worker's identity beyond this process. */
+  readonly flush: () => void;
+  /** Writes θ as it was last committed. */
+  readonly snapshot: () => Promise<void>;
+  /** Keeps a worker's identity beyond this process; gathered as events are. */
   readonly rememberWorker: (worker: WorkerEntry, id: WorkerId) => void;
   readonly publisher: Publisher;
   readonly offerSnapshot: (version: Version, hash: string) => SnapshotReference;
   readonly metrics: Metrics;
   /** Of all frames so far. */
   readonly socketBytes: () => { readonly in: number; readonly out: number };
-  /** After each commit: the place to write snapshots and to report progress. */
+  /** After each commit. */
   readonly onCommitted: (round: RoundRow) => void;
   readonly onEvaluated: (row: EvaluationRow) => void;
   readonly onFinished: () => void;
@@ -74,6 +90,8 @@ export type RunStart = {
   /** For people: the operator's sentence about the run, and the name of its text. */
   readonly about: string | null;
   readonly corpus: string;
+  /** Versions between snapshots. */
+  readonly snapshotEvery: number;
   readonly layout: ParamLayout;
   /** What the examination must have for an answer before a worker gets its first lease; null when nobody is examined. */
   readonly expected: Promise<Answer> | null;
@@ -107,7 +125,7 @@ export type Run = {
   /** Refuses this identity from now on, connected or not; the ledger remembers. Whether it was there. */
   readonly ban: (id: WorkerId, reason: string) => boolean;
   readonly tick: () => void;
-  /** Tells every worker how the run stands; call about once a second. */
+  /** Tells every worker how the run stands, and writes the events gathered; call about once a second. */
   readonly reportProgress: () => void;
   /** No more leases until {@link Run.resume} of the same cause; `reason` is for people, in words. Idempotent. */
   readonly pause: (cause: PauseCause, reason: string) => void;
@@ -135,6 +153,11 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
   let halted = false;
   let committing: Promise<void> | null = null;
   let bytesBefore = ports.socketBytes();
+  /** Writes that the full disk refused, each once: while there are any, the run is paused. */
+  const refusedWrites = new Set<object>();
+  let wake: (() => void)[] = [];
+  const background = new Set<Promise<void>>();
+  let flushing: Promise<void> | null = null;
   let state = initialRound({
     version: start.version,
     origin: start.origin,
@@ -172,22 +195,19 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
         const { version, lossSum, tokens: evaluatedTokens, samples } = effect;
         validation = { version, lossSum, tokens: evaluatedTokens, samples, atMs: ports.nowMs() };
         metrics.validationLoss.set(lossSum / evaluatedTokens);
-        ports.recordEvaluation(validation);
-        ports.onEvaluated(validation);
+        const row = validation;
+        inBackground(() => ports.recordEvaluation(row));
+        ports.onEvaluated(row);
         return;
       }
       case "commit":
-        committing = commit(effect).catch((error: unknown) => {
-          halted = true;
-          ports.onFailed(error instanceof Error ? error : new Error(String(error)));
-        });
+        committing = commit(effect).catch(failed);
         return;
       case "retry":
+        tryAgain();
         return;
       case "finish":
-        halted = true;
-        ports.broadcast(workers.keys(), { type: "finished", version: state.version });
-        ports.onFinished();
+        void finish();
         return;
       case "fail":
         halted = true;
@@ -202,13 +222,54 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     const entry = payloads.get(id);
     if (entry === undefined) throw new Error(`contribution ${id} has no payload`);
     payloads.delete(id);
-    ports.merge({ firstUnit, units, payload: entry.payload }).then(
-      (refusal) => dispatch({ type: "merged", id, refusal }),
-      (error: unknown) => {
-        halted = true;
-        ports.onFailed(error instanceof Error ? error : new Error(String(error)));
-      },
-    );
+    ports
+      .merge({ firstUnit, units, payload: entry.payload })
+      .then((refusal) => dispatch({ type: "merged", id, refusal }), failed);
+  }
+
+  function failed(error: unknown): void {
+    halted = true;
+    ports.onFailed(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  /** A write that a full disk does not fail but delays: the run is paused until it has succeeded. */
+  async function durably<T>(write: () => T | Promise<T>): Promise<T> {
+    const me = {};
+    for (;;) {
+      try {
+        const value = await write();
+        if (refusedWrites.delete(me) && refusedWrites.size === 0) resume("disk");
+        return value;
+      } catch (error) {
+        const problem = ports.diskProblem(error);
+        if (problem === null || halted) throw error;
+        refusedWrites.add(me);
+        pause("disk", `${problem}; what could not be written is tried again every ${DISK_RETRY_MS / 1000} s`);
+        await new Promise<void>((resolve) => wake.push(resolve));
+      }
+    }
+  }
+
+  function tryAgain(): void {
+    const waiting = wake;
+    wake = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  /** A write that nothing waits for, except the end of the run. */
+  function inBackground(write: () => void | Promise<void>): void {
+    const writing = durably(write).catch(failed);
+    background.add(writing);
+    void writing.then(() => background.delete(writing));
+  }
+
+  /** All is computed; the run has ended when it is written, too. */
+  async function finish(): Promise<void> {
+    ports.broadcast(workers.keys(), { type: "finished", version: state.version });
+    await Promise.all(background);
+    if (halted) return;
+    halted = true;
+    ports.onFinished();
   }
 
   async function commit(effect: Extract<RoundEffect, { type: "commit" }>): Promise<void> {
@@ -216,7 +277,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     const version = effect.version + 1;
     const learningRate = learningRateAt(start.schedule, effect.version);
     const contributors = contributorsOf(state);
-    const result = await ports.step({ version, tokens: effect.tokens, learningRate });
+    const result = await durably(() => ports.step({ version, tokens: effect.tokens, learningRate }));
     if (!result.applied) {
       ports.logEvent("skipped", `version ${version}: the merged gradient is not finite`);
       dispatch({ type: "committed", applied: false });
@@ -233,6 +294,9 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       gradientNorm: result.gradientNorm,
       learningRate,
       hash: result.hash,
+      baseHash: hash,
+      journal: result.journal,
+      record: result.record,
       committedMs,
       roundMs: committedMs - (lastRound?.committedMs ?? state.startedMs),
       computeMs: longestCompute(state),
@@ -242,7 +306,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       bytesOut: bytes.out - bytesBefore.out,
     };
     bytesBefore = bytes;
-    ports.commitRound(row, contributors);
+    await durably(() => ports.commitRound(row, contributors, effect.account));
     hash = result.hash;
     tokens += effect.tokens;
     lastRound = row;
@@ -263,6 +327,13 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     metrics.computeSeconds.observe(row.computeMs / 1000);
     metrics.commitSeconds.observe((ports.nowMs() - beganMs) / 1000);
     ports.onCommitted(row);
+    if (version % start.snapshotEvery === 0 && version < config.steps) inBackground(takeSnapshot);
+  }
+
+  /** Of committed versions only: not while a step waits for the ledger. */
+  async function takeSnapshot(): Promise<void> {
+    await committing;
+    await ports.snapshot();
   }
 
   function received(id: WorkerId, message: Exclude<WorkerMessage, { type: "hello" }>, payload: Uint8Array): void {
@@ -372,15 +443,15 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
 
   function pause(cause: PauseCause, why: string): void {
     if (state.paused.get(cause)?.reason === why) return;
-    if (cause === "operator") ports.rememberPause(why);
     dispatch({ type: "paused", cause, reason: why });
+    if (cause === "operator") inBackground(storePause);
     ports.logEvent("paused", `${cause}: ${why}`);
   }
 
   function resume(cause: PauseCause): boolean {
     if (!state.paused.has(cause)) return false;
-    if (cause === "operator") ports.rememberPause(null);
     dispatch({ type: "resumed", cause });
+    if (cause === "operator") inBackground(storePause);
     ports.logEvent("resumed", cause);
     return true;
   }
@@ -390,7 +461,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
   }
 
   function ban(id: WorkerId, why: string): boolean {
-    ports.rememberBan(id, why);
+    inBackground(() => ports.rememberBan(id, why));
     if (sendAway(id, "banned", why)) return true;
     ports.logEvent("banned", `${id}, who is not connected: ${why}`);
     return false;
@@ -404,6 +475,11 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     ports.refuse(id, code, message, { fatal: true });
     gone(id, message);
     return true;
+  }
+
+  /** As it is when the disk takes it, which may be later than it was said. */
+  function storePause(): void {
+    ports.rememberPause(state.paused.get("operator")?.reason ?? null);
   }
 
   function reportWorkers(): void {
@@ -443,7 +519,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
       run: description.name,
       about: start.about,
       corpus: start.corpus,
-      phase: state.paused.size > 0 && !halted ? "paused" : state.phase,
+      phase: isPaused(state) ? "paused" : state.phase,
       paused: Object.fromEntries([...state.paused].map(([cause, { reason: why }]) => [cause, why])),
       reason,
       version: state.version,
@@ -496,6 +572,11 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     ban,
     tick: () => dispatch({ type: "tick" }),
     reportProgress() {
+      if (flushing === null && !halted) {
+        flushing = durably(ports.flush)
+          .catch(failed)
+          .finally(() => (flushing = null));
+      }
       const now = status();
       for (const worker of now.workers) {
         const credit = ports.creditOf(worker.worker);
@@ -523,9 +604,18 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     state: () => state,
     async halt() {
       halted = true;
+      // What waits for room on the disk gives up.
+      tryAgain();
       await committing;
+      await Promise.all(background);
     },
   };
+}
+
+/** A finished run can still wait for room to be written. */
+function isPaused({ phase, paused }: RoundState): boolean {
+  if (phase === "failed") return false;
+  return phase === "finished" ? paused.has("disk") : paused.size > 0;
 }
 
 /** The engine time, evaluation apart, of the worker that computed longest: what the round would take if nothing else took time. */
@@ -539,9 +629,10 @@ function longestCompute(state: RoundState): number {
 
 /** Who computed which units of the round, for the ledger. */
 function contributorsOf(state: RoundState): ContributionRow[] {
-  return (state.train?.results ?? []).map(({ firstUnit, units, tokens, lossSum, worker }) => ({
+  return (state.train?.results ?? []).map(({ firstUnit, units, lease, tokens, lossSum, worker }) => ({
     firstUnit,
     units,
+    lease,
     worker,
     tokens,
     lossSum,

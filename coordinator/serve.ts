@@ -23,6 +23,7 @@ import { scheduleOf } from "./runSpec.ts";
 import type { RunSpec } from "./runSpec.ts";
 import type { Corpus } from "./corpus.ts";
 import { dashboardRoutes } from "./dashboardRoutes.ts";
+import { diskProblem } from "./diskProblem.ts";
 import { openHistory } from "./history.ts";
 import { CORPUS_PATH, createHttp } from "./http.ts";
 import { knownAnswer } from "./knownAnswer.ts";
@@ -151,7 +152,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     until: last?.version ?? 0,
     metadata: { run: spec.name, model: JSON.stringify(model) },
     keep: SNAPSHOTS_KEPT,
-    sync: false,
+    sync: true,
   });
   for (const { path, reason } of recovery.skipped) onNotice(`${path} is passed over: ${reason}`);
   if (optimizer.version() < (last?.version ?? 0)) {
@@ -226,16 +227,9 @@ export async function serve(options: ServeOptions): Promise<Served> {
   );
 
   const { promise: finished, resolve: finish, reject: fail } = Promise.withResolvers<void>();
+  let failure: Error | null = null;
   // Who awaits it may come later than the failure.
   finished.catch(() => {});
-  /** What a full disk refuses here ends the run with that reason, and does not take the process with it. */
-  const attempt = (write: () => void): void => {
-    try {
-      write();
-    } catch (error) {
-      fail(error);
-    }
-  };
   const stopping = new AbortController();
   const known = spec.admission
     ? knownAnswer({ run: description, corpusDir: corpus.dir, runDir, signal: stopping.signal })
@@ -262,6 +256,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       schedule: scheduleOf(spec),
       about: spec.about,
       corpus: corpus.manifest.name,
+      snapshotEvery: spec.snapshotEvery,
       layout,
       expected: known === null ? null : known.then(({ answer }) => answer),
       heartbeatMs: HEARTBEAT_MS,
@@ -285,27 +280,30 @@ export async function serve(options: ServeOptions): Promise<Served> {
       },
       step: (round) => optimizer.step(round),
       rememberBan: (worker, reason) => ledger.ban(worker, Date.now(), reason),
+      diskProblem,
       rememberPause: ledger.rememberPause,
       commitRound: ledger.commitRound,
       creditOf: ledger.creditOf,
       recordEvaluation: ledger.recordEvaluation,
       logEvent: createEventLog((code, text) => {
         options.onEvent?.(code, text);
-        attempt(() => ledger.event(Date.now(), code, text));
+        ledger.event(Date.now(), code, text);
       }, nowMs),
+      flush: ledger.flush,
+      snapshot: async () => void (await optimizer.snapshot()),
       rememberWorker: ({ secret, kind, name, backend }, id: WorkerId) =>
-        attempt(() => ledger.rememberWorker({ id, secret, kind, name, backend, lastSeenMs: Date.now() })),
+        ledger.rememberWorker({ id, secret, kind, name, backend, lastSeenMs: Date.now() }),
       publisher,
       offerSnapshot,
       metrics,
       socketBytes: () => ({ ...socketBytes }),
-      onCommitted(row) {
-        options.onRound(row);
-        if (row.version % spec.snapshotEvery === 0 && row.version < spec.steps) optimizer.snapshot().catch(fail);
-      },
+      onCommitted: options.onRound,
       onEvaluated: options.onEvaluated,
       onFinished: finish,
-      onFailed: fail,
+      onFailed(error) {
+        failure ??= error;
+        fail(error);
+      },
     },
   );
   const history = openHistory(join(runDir, "history.sqlite"), join(runDir, "ledger.sqlite"));
@@ -340,7 +338,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       return { version, path: SNAPSHOT_PATH + basename(paramsPath) };
     },
     eventsAfter: history.eventsAfter,
-    onAction: (text) => attempt(() => ledger.event(Date.now(), "operator", text)),
+    onAction: (text) => ledger.event(Date.now(), "operator", text),
   });
   const app = createHttp({
     corpusDir: corpus.dir,
@@ -376,12 +374,18 @@ export async function serve(options: ServeOptions): Promise<Served> {
       await sockets.close("the coordinator stops");
       server.closeAllConnections();
       server.close();
-      const { paramsPath } = await optimizer.snapshot();
-      await optimizer.close();
-      history.close();
-      ledger.close();
-      invites.close();
-      return { snapshot: paramsPath };
+      try {
+        // θ has taken a step that the ledger has no room for: the files lead to the last committed round, and only they.
+        if (failure !== null && optimizer.version() !== run.state().version) throw failure;
+        const { paramsPath } = await optimizer.snapshot();
+        ledger.flush();
+        return { snapshot: paramsPath };
+      } finally {
+        await optimizer.close();
+        history.close();
+        ledger.close();
+        invites.close();
+      }
     },
   };
 }

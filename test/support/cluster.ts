@@ -152,6 +152,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
         schedule: { kind: "cosine", learningRate: 1, minLearningRate: 0.1, warmupSteps: 0, totalSteps: config.steps },
         about: null,
         corpus: "sim",
+        snapshotEvery: 5,
         layout: LAYOUT,
         expected: Promise.resolve(answerOf("right")),
         heartbeatMs: HEARTBEAT_MS,
@@ -187,7 +188,7 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
           hash = nextHash(hash, sum, tokens);
           sum = 0;
           merged.clear();
-          return { applied: true, gradientNorm: 1, update: new Uint8Array(8), hash };
+          return { applied: true, gradientNorm: 1, update: new Uint8Array(8), hash, journal: 0, record: 0 };
         },
         rememberBan: (worker) => void banned.add(worker),
         rememberPause: (reason) => {
@@ -201,6 +202,9 @@ export function createCluster(config: RoundConfig, seed: number): Cluster {
         creditOf: () => ({ tokens: 0, rounds: 0, rank: null, contributors: 0 }),
         recordEvaluation: (row) => void evaluations.push(row),
         logEvent: () => {},
+        diskProblem: () => null,
+        flush: () => {},
+        snapshot: async () => {},
         rememberWorker: (worker, id) => void identities.set(id, worker.secret),
         publisher,
         offerSnapshot: (version, current) => publisher.offer(version, current, () => new Uint8Array(8)),

@@ -239,7 +239,7 @@ test("a corrupt newest snapshot is named and passed over, and no committed round
   }
 });
 
-test("[I5] files of two snapshots stay, whatever the number of rounds", async () => {
+test("[I5] files of two snapshots stay, whatever the number of rounds, and of the others θ at each doubling", async () => {
   const { optimizer } = await start(0);
   for (let i = 0; i < 4; i++) {
     await rounds(optimizer, 2);
@@ -247,6 +247,8 @@ test("[I5] files of two snapshots stay, whatever the number of rounds", async ()
   }
   const files = (await readdir(dir)).map((name) => name.replace(/-[0-9a-f]{16}/, ""));
   expect(files.sort()).toEqual([
+    "2.safetensors",
+    "4.safetensors",
     "6.optimizer.safetensors",
     "6.safetensors",
     "8.optimizer.safetensors",

@@ -49,10 +49,11 @@ beforeAll(async () => {
   await writeSnapshot({ dir, version: 7, layout, state, metadata: { model: JSON.stringify(run.spec.model) } });
   writeFileSync(join(dir, `9-${"0".repeat(16)}.safetensors`), "torn");
   const ledger = openLedger(join(run.runDir, "ledger.sqlite"));
-  const round = { origin: 0, samples: 48, tokens: 576, gradientNorm: 1, learningRate: 1e-3, hash, committedMs: 0, roundMs: 1, computeMs: 1, commitMs: 0, workers: 1, bytesIn: 0, bytesOut: 0 }; // prettier-ignore
-  ledger.commitRound({ ...round, version: 6, lossSum: 2880 }, []);
-  ledger.commitRound({ ...round, version: 7, lossSum: 1728 }, []);
-  ledger.commitRound({ ...round, version: 8, lossSum: 576 }, []);
+  const round = { origin: 0, samples: 48, tokens: 576, gradientNorm: 1, learningRate: 1e-3, hash, baseHash: hash, journal: 0, record: 0, committedMs: 0, roundMs: 1, computeMs: 1, commitMs: 0, workers: 1, bytesIn: 0, bytesOut: 0 }; // prettier-ignore
+  const account = { issued: 0, leases: [], returned: [] };
+  ledger.commitRound({ ...round, version: 6, lossSum: 2880 }, [], account);
+  ledger.commitRound({ ...round, version: 7, lossSum: 1728 }, [], account);
+  ledger.commitRound({ ...round, version: 8, lossSum: 576 }, [], account);
   ledger.recordEvaluation({ version: 7, samples: 10, tokens: 120, lossSum: 300, atMs: 0 });
   ledger.recordEvaluation({ version: 8, samples: 10, tokens: 120, lossSum: 120, atMs: 0 });
   ledger.close();

@@ -41,6 +41,9 @@ function round(version: number, seed = 1): RoundRow {
     gradientNorm: u(2),
     learningRate: 1e-3 * u(3),
     hash: `${seed}-${version}`,
+    baseHash: `${seed}-${version - 1}`,
+    journal: 0,
+    record: version - 1,
     committedMs: 1000 * version,
     roundMs: 100 * u(4),
     computeMs: 60 * u(5),
@@ -52,7 +55,7 @@ function round(version: number, seed = 1): RoundRow {
 }
 
 function write(rows: readonly RoundRow[]): void {
-  for (const row of rows) ledger.commitRound(row, []);
+  for (const row of rows) ledger.commitRound(row, [], { issued: 1, leases: [], returned: [] });
 }
 
 function takeInAll(): void {
@@ -163,6 +166,7 @@ test("evaluations and events come with the rounds, as many as were asked for", (
   for (let version = 10; version <= 100; version += 10) {
     ledger.recordEvaluation({ version, samples: 4, tokens: 100, lossSum: 100 * version, atMs: version });
     ledger.event(version, "joined", `worker ${version}`);
+    ledger.flush();
   }
   takeInAll();
   const { evaluations } = history.curves({ from: 1, to: Infinity, points: 100 });

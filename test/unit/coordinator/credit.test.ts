@@ -23,13 +23,14 @@ function commit(version: number, parts: readonly (readonly [worker: string, toke
   const contributions = parts.map(([worker, tokens], firstUnit): ContributionRow => ({
     firstUnit,
     units: 1,
+    lease: firstUnit + 1,
     worker,
     tokens,
     lossSum: 1,
   }));
   const tokens = contributions.reduce((sum, part) => sum + part.tokens, 0);
-  const round = { version, origin: 0, samples: 1, tokens, lossSum: 1, gradientNorm: 1, learningRate: 1, hash: "00", committedMs: version, roundMs: 1, computeMs: 1, commitMs: 1, workers: 1, bytesIn: 0, bytesOut: 0 }; // prettier-ignore
-  ledger.commitRound(round, contributions);
+  const round = { version, origin: 0, samples: 1, tokens, lossSum: 1, gradientNorm: 1, learningRate: 1, hash: "00", committedMs: version, roundMs: 1, computeMs: 1, commitMs: 1, workers: 1, bytesIn: 0, bytesOut: 0, baseHash: "00", journal: 0, record: 0 }; // prettier-ignore
+  ledger.commitRound(round, contributions, { issued: parts.length, leases: [], returned: [] });
 }
 
 test("credit is tokens, rounds and rank over all committed rounds; equal credit shares a rank", () => {

@@ -51,8 +51,8 @@ afterEach(() => {
 });
 
 function commit(version: number): void {
-  const row = { version, origin: version, samples: 1, tokens: 10, lossSum: 20, gradientNorm: 1, learningRate: 1e-3, hash: String(version), committedMs: version, roundMs: 5, computeMs: 3, commitMs: 1, workers: 1, bytesIn: 1, bytesOut: 1 }; // prettier-ignore
-  ledger.commitRound(row, []);
+  const row = { version, origin: version, samples: 1, tokens: 10, lossSum: 20, gradientNorm: 1, learningRate: 1e-3, hash: String(version), committedMs: version, roundMs: 5, computeMs: 3, commitMs: 1, workers: 1, bytesIn: 1, bytesOut: 1, baseHash: String(version - 1), journal: 0, record: version - 1 }; // prettier-ignore
+  ledger.commitRound(row, [], { issued: 1, leases: [], returned: [] });
 }
 
 type Message = { [Name in keyof LiveEvents]: { name: Name; data: LiveEvents[Name] } }[keyof LiveEvents];
@@ -80,6 +80,7 @@ function reader(): { next: () => Promise<Message[]>; cancel: () => Promise<void>
 test("a reader is told which process this is, how the run stands, and then only what is new", async () => {
   commit(1);
   ledger.event(7, "joined", "a worker");
+  ledger.flush();
   live.tick();
   const { next } = reader();
   const first = await next();
@@ -91,6 +92,7 @@ test("a reader is told which process this is, how the run stands, and then only 
   commit(2);
   commit(3);
   ledger.event(8, "left", "a worker");
+  ledger.flush();
   live.tick();
   const second = await next();
   expect(second.map(({ name }) => name)).toEqual(["status", "rounds", "events"]);

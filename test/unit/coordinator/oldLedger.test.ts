@@ -19,9 +19,20 @@ test("a ledger that was begun before rounds said who computed and how many bytes
 
     const ledger = openLedger(file);
     const first = { origin: 0, samples: 4, tokens: 64, lossSum: 128, gradientNorm: 1.5, learningRate: 1e-3, hash: "abc", committedMs: 1000, roundMs: 20, computeMs: 15 }; // prettier-ignore
-    const second = { ...first, version: 2, origin: 4, commitMs: 2, workers: 3, bytesIn: 700, bytesOut: 900 };
-    ledger.commitRound(second, []);
-    expect(ledger.rounds()).toEqual([{ ...first, version: 1, commitMs: 0, workers: 0, bytesIn: 0, bytesOut: 0 }, second]); // prettier-ignore
+    const second = {
+      ...first,
+      version: 2,
+      origin: 4,
+      commitMs: 2,
+      workers: 3,
+      bytesIn: 700,
+      bytesOut: 900,
+      baseHash: "abc",
+      journal: 0,
+      record: 1,
+    };
+    ledger.commitRound(second, [], { issued: 1, leases: [], returned: [] });
+    expect(ledger.rounds()).toEqual([{ ...first, version: 1, commitMs: 0, workers: 0, bytesIn: 0, bytesOut: 0, baseHash: null, journal: null, record: null, issued: null }, { ...second, issued: 1 }]); // prettier-ignore
     ledger.close();
   } finally {
     rmSync(dir, { recursive: true });

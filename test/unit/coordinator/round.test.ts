@@ -79,7 +79,14 @@ describe("a round", () => {
     }
     expect(types(give("a", second!.lease, 2).effects)).toContain("merge");
     const { effects, reason } = merged();
-    expect(effects).toContainEqual({ type: "commit", version: 0, origin: 0, tokens: 50, lossSum: 6 });
+    expect(effects).toContainEqual({
+      type: "commit",
+      version: 0,
+      origin: 0,
+      tokens: 50,
+      lossSum: 6,
+      account: expect.anything() as unknown,
+    });
     expect(reason).toBe("committing version 1");
     send({ type: "committed", applied: true });
     expect(state()).toMatchObject({ version: 1, origin: 10, phase: "working" });
