@@ -24,6 +24,7 @@ type Flags = {
   readonly tokens: number;
   readonly temperature: number;
   readonly topK?: number;
+  readonly topP: number;
   readonly seed?: number;
   readonly engine: EnginePreference;
   readonly threads: number;
@@ -60,8 +61,8 @@ async function main(flags: Flags): Promise<void> {
   try {
     await engine.load(params);
     process.stdout.write(flags.prompt);
-    const { prompt, tokens, temperature, topK = spec.vocabulary, seed = randomInt(2 ** 31) } = flags;
-    const text = generateText({ engine, spec, tokenizer, prompt, tokens, temperature, topK, seed });
+    const { prompt, tokens, temperature, topK = spec.vocabulary, topP, seed = randomInt(2 ** 31) } = flags;
+    const text = generateText({ engine, spec, tokenizer, prompt, tokens, temperature, topK, topP, seed });
     for await (const piece of text) process.stdout.write(piece);
     process.stdout.write("\n");
   } finally {
@@ -128,6 +129,7 @@ function parseFlags(argv: readonly string[]): Flags {
     .option("--tokens <n>", "at most so many", whole(1, 1_000_000), 200)
     .option("--temperature <x>", "0: always the likeliest token; 1: as the model thinks", temperature, 0.8)
     .option("--top-k <n>", "only the k likeliest tokens (default: all)", whole(1, 1_000_000))
+    .option("--top-p <p>", "of these only the likeliest that together reach p", nucleus, 1)
     .option(
       "--seed <n>",
       "the same seed, the same text (default: another each time)",
@@ -161,5 +163,11 @@ function temperature(text: string): number {
   const value = Number(text);
   if (text.trim() === "" || !(value >= 0 && value <= 100))
     throw new InvalidArgumentError("It must be a number from 0 to 100");
+  return value;
+}
+
+function nucleus(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 1)) throw new InvalidArgumentError("It must be a number above 0, at most 1");
   return value;
 }

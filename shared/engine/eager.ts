@@ -1,10 +1,19 @@
 /** @file The engine that runs the model's tfjs ops one by one, on any tfjs backend. The caller registers the backend. */
 import * as tf from "@tensorflow/tfjs-core";
 import { gptLogits, gptLoss, type Tensors } from "../model/gpt.ts";
+import { attentionProbabilities } from "../model/ops/attention.ts";
 import type { ModelSpec } from "../model/spec.ts";
 import type { ParamLayout } from "../numerics/layout.ts";
 import { checkBatch, checkInputs, masksFor, maskShapes } from "./batch.ts";
 import type { Backend, Batch, Engine } from "./engine.ts";
+
+export type EagerEngine = Engine & {
+  /**
+   * What each of the first `length` tokens attends to, in every layer and head: [layers, heads, length queries, length keys],
+   * row-major; each row is a probability distribution over the tokens up to its own. Inputs [T].
+   */
+  readonly attention: (inputs: Int32Array, length: number) => Promise<Float32Array>;
+};
 
 /** @throws Error when tfjs does not have the backend or cannot start it here. */
 export async function createEagerEngine({
@@ -15,7 +24,7 @@ export async function createEagerEngine({
   spec: ModelSpec;
   layout: ParamLayout;
   backend: Exclude<Backend, "onnx">;
-}): Promise<Engine> {
+}): Promise<EagerEngine> {
   if (!(await tf.setBackend(backend))) throw new Error(`tfjs backend "${backend}" did not start`);
   await tf.ready();
   let params: Tensors | undefined;
@@ -69,11 +78,28 @@ export async function createEagerEngine({
       return readAndFree(compute((params) => tf.tidy(() => gptLogits(spec, params, tokens1d(inputs)))));
     },
 
+    attention: async (inputs, length) => {
+      checkInputs(spec, inputs, 1);
+      if (!(length >= 1 && length <= spec.context))
+        throw new RangeError(`length ${length}, expected 1 to ${spec.context}`);
+      return readAndFree(compute((params) => tf.tidy(() => attentionOf(spec, params, inputs, length))));
+    },
+
     dispose: () => {
       freeParams();
       return Promise.resolve();
     },
   };
+}
+
+function attentionOf(spec: ModelSpec, params: Tensors, inputs: Int32Array, length: number): tf.Tensor {
+  const { context, heads } = spec;
+  const layers: tf.Tensor[] = [];
+  gptLogits(spec, params, tokens1d(inputs), undefined, (qkv) => {
+    const all = attentionProbabilities(qkv, { batch: 1, context, heads }); // [1, H, T, T]
+    layers.push(tf.slice(all, [0, 0, 0, 0], [1, heads, length, length]));
+  });
+  return tf.concat(layers, 0);
 }
 
 /**

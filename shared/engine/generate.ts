@@ -18,19 +18,38 @@ export type GenerateOptions = {
   /** 0: always the likeliest token. */
   readonly temperature?: number;
   readonly topK?: number;
+  readonly topP?: number;
   readonly seed: number;
+};
+
+/** One step of generating. */
+export type GeneratedToken = {
+  readonly token: number;
+  /** What the model thought before it was drawn: [V], a view that the next step may overwrite. */
+  readonly logits: Float32Array;
+  /** The text that it completed; empty while a character is still missing bytes. */
+  readonly piece: string;
 };
 
 /** Names the stream of this file's random numbers. */
 const GENERATE_STREAM = 0x7e47;
 
 /**
- * What follows the prompt, in pieces as they become characters. The model sees the last T tokens. The same options and
- * parameters give the same text on the same engine.
+ * What follows the prompt, in pieces as they become characters; otherwise as {@link generateTokens}.
  *
  * @throws RangeError when the tokenizer does not know a character of the prompt.
  */
-export async function* generateText({
+export async function* generateText(options: GenerateOptions): AsyncGenerator<string, void, void> {
+  for await (const { piece } of generateTokens(options)) if (piece !== "") yield piece;
+}
+
+/**
+ * What follows the prompt, token by token; a last step without a token (−1) has what was left of a character. The model sees
+ * the last T tokens. The same options and parameters give the same text on the same engine.
+ *
+ * @throws RangeError when the tokenizer does not know a character of the prompt.
+ */
+export async function* generateTokens({
   engine,
   spec,
   tokenizer,
@@ -38,8 +57,9 @@ export async function* generateText({
   tokens,
   temperature = 0.8,
   topK = spec.vocabulary,
+  topP = 1,
   seed,
-}: GenerateOptions): AsyncGenerator<string, void, void> {
+}: GenerateOptions): AsyncGenerator<GeneratedToken, void, void> {
   const { context, vocabulary } = spec;
   const sequence = Array.from(promptTokens(tokenizer, prompt));
   const text = textStream(tokenizer);
@@ -49,20 +69,19 @@ export async function* generateText({
     // Attention looks back only, so what pads the window to T after the last token changes nothing before it.
     const inputs = new Int32Array(context);
     inputs.set(visible);
-    const logits = await engine.logits(inputs, 1); // [1, T, V]
-    const row = logits.subarray((visible.length - 1) * vocabulary, visible.length * vocabulary);
-    const token = sampleToken(row, { temperature, topK, uniform: randomUniform(key, index) });
+    const all = await engine.logits(inputs, 1); // [1, T, V]
+    const logits = all.subarray((visible.length - 1) * vocabulary, visible.length * vocabulary);
+    const token = sampleToken(logits, { temperature, topK, topP, uniform: randomUniform(key, index) });
     if (token === tokenizer.endOfText) break;
     sequence.push(token);
-    const piece = text.push(token);
-    if (piece !== "") yield piece;
+    yield { token, logits, piece: text.push(token) };
   }
   const rest = text.end();
-  if (rest !== "") yield rest;
+  if (rest !== "") yield { token: -1, logits: new Float32Array(vocabulary), piece: rest };
 }
 
 /** An empty prompt is what comes before a document: the end of another one, or else a new line, or else anything. */
-function promptTokens(tokenizer: Tokenizer, prompt: string): Iterable<number> {
+export function promptTokens(tokenizer: Tokenizer, prompt: string): Iterable<number> {
   if (prompt !== "") return tokenizer.encode(prompt);
   if (tokenizer.endOfText !== undefined) return [tokenizer.endOfText];
   try {

@@ -51,12 +51,17 @@ export function gptDropoutSites({ layers, heads, width, context }: ModelSpec): T
   ];
 }
 
-/** Logits of the next token at every position. Shapes: inputs [N] int32, masks [B·rows, d] or [B, H, T, T] → [N, V]. */
+/**
+ * Logits of the next token at every position. Shapes: inputs [N] int32, masks [B·rows, d] or [B, H, T, T] → [N, V].
+ *
+ * @param observe is shown each layer's packed projections [N, 3d] on the way, first layer first: what attention is made of.
+ */
 export function gptLogits(
   { layers, heads, width, context }: ModelSpec,
   params: Tensors,
   inputs: tf.Tensor1D,
   masks?: Tensors,
+  observe?: (qkv: tf.Tensor2D) => void,
 ): tf.Tensor2D {
   const batch = inputs.size / context;
   const get = (name: string): tf.Tensor => {
@@ -82,6 +87,7 @@ export function gptLogits(
   x = drop(x, "embedding");
   for (const h of blockNames(layers)) {
     const qkv = project(norm(x, `${h}.ln_1`), `${h}.attn.c_attn`); // [N, 3d]
+    observe?.(qkv);
     const mixed = attention(qkv, { batch, context, heads }, masks?.[`${h}.attn`]); // [N, d]
     x = tf.add(x, drop(project(mixed, `${h}.attn.c_proj`), `${h}.attn.residual`));
     const hidden = gelu(project(norm(x, `${h}.ln_2`), `${h}.mlp.c_fc`)); // [N, 4d]

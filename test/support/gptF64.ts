@@ -8,7 +8,8 @@ import type { ParamLayout } from "../../shared/numerics/layout.ts";
 type Row = Float64Array;
 
 /**
- * Σ −ln p(target) in nats over targets ≥ 0. `theta` is flat in layout order; `mask(site, sample, index)` gives dropout factors.
+ * Σ −ln p(target) in nats over targets ≥ 0. `theta` is flat in layout order; `mask(site, sample, index)` gives dropout factors;
+ * `onAttention` is told every probability with which a query attends to a key, before dropout.
  */
 export function gptLossF64(
   spec: ModelSpec,
@@ -17,6 +18,7 @@ export function gptLossF64(
   inputs: ArrayLike<number>,
   targets: ArrayLike<number>,
   mask: (site: number, sample: number, index: number) => number = () => 1,
+  onAttention: (at: { layer: number; head: number; query: number; key: number; p: number }) => void = () => {},
 ): number {
   const { layers, heads, width: d, context: T, vocabulary: V } = spec;
   const slots = new Map(layout.slots.map((slot) => [slot.name, slot]));
@@ -69,6 +71,7 @@ export function gptLossF64(
           }
           const total = scores.reduce((sum, v) => sum + Math.exp(v), 0);
           for (const [s, score] of scores.entries()) {
+            onAttention({ layer, head, query: t, key: s, p: Math.exp(score) / total });
             const p = (Math.exp(score) / total) * mask(site, b, (head * T + t) * T + s);
             for (let i = 0; i < e; i++) {
               mixed[head * e + i] =

@@ -51,6 +51,12 @@ export function attention(qkv: tf.Tensor2D, shape: AttentionShape, mask?: tf.Ten
   return only(runForward({ qkv, ...(mask && { mask }) }, shape)) as tf.Tensor2D;
 }
 
+/** What each token attends to, head by head, without dropout. Shapes: qkv [B·T, 3d] → [B, H, T queries, T keys]. */
+export function attentionProbabilities(qkv: tf.Tensor2D, shape: AttentionShape): tf.Tensor {
+  const { q, k } = splitHeads(qkv, shape);
+  return probabilities(q, k);
+}
+
 /** Added to the scores of keys after the query: far below any score, so that their probability is exactly 0 in f32. */
 export const CAUSAL_BIAS = -1e9;
 

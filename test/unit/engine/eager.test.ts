@@ -36,6 +36,29 @@ describe.each(engineCases)("$name", (engineCase) => {
   });
 });
 
+test.each(engineCases)(
+  "attention equals the second implementation's, head by head: $name",
+  async ({ spec, layout, params, batch }) => {
+    // prettier-ignore
+    const { context, layers, heads } = spec;
+    const inputs = batch.inputs.slice(0, context);
+    const length = Math.max(1, context - 2);
+    const expected = new Float64Array(layers * heads * length * length);
+    gptLossF64(spec, layout, Float64Array.from(params), inputs, inputs, undefined, ({ layer, head, query, key, p }) => {
+      if (query < length) expected[((layer * heads + head) * length + query) * length + key] = p;
+    });
+    const engine = await createEagerEngine({ spec, layout, backend: "cpu" });
+    await engine.load(params);
+    const before = tf.memory().numTensors;
+    const found = await engine.attention(inputs, length);
+    expect(tf.memory().numTensors).toBe(before);
+    expect(found.length).toBe(expected.length);
+    for (const [i, p] of found.entries()) expect(Math.abs(p - (expected[i] ?? NaN))).toBeLessThan(1e-5);
+    await expect(engine.attention(inputs, context + 1)).rejects.toThrow(/length/);
+    await engine.dispose();
+  },
+);
+
 test("a step leaves no tensor behind", async () => {
   const { spec, layout, params, batch } = engineCases[1] as EngineCase;
   const before = tf.memory().numTensors;
