@@ -8,6 +8,8 @@ export type Outcome =
   /** The operator closed the question for the token. */
   | { readonly ok: false; readonly cancelled: true };
 
+export type Method = "GET" | "POST" | "DELETE";
+
 const KEY = "manyhands admin token";
 
 /** Whether a token is kept; what it is nobody needs to see. */
@@ -22,7 +24,7 @@ export function forget(): void {
 }
 
 /** Asks for the token when there is none. A token that is refused is forgotten. */
-export async function act(method: "GET" | "POST", path: string, body?: unknown): Promise<Outcome> {
+export async function act(method: Method, path: string, body?: unknown): Promise<Outcome> {
   const token = sessionStorage.getItem(KEY) ?? (await ask());
   if (token === null) return { ok: false, cancelled: true };
   try {
@@ -33,7 +35,7 @@ export async function act(method: "GET" | "POST", path: string, body?: unknown):
       signal: AbortSignal.timeout(20_000),
     });
     const text = await response.text();
-    if (response.status === 401 || response.status === 403) {
+    if (response.status === 401) {
       forget();
       return { ok: false, refused: true, message: messageOf(text) ?? `HTTP ${response.status}` };
     }
@@ -63,9 +65,10 @@ function parse(text: string): unknown {
   }
 }
 
-/** Answers say what is wrong as `{ code, message }`, or in plain text. */
+/** Answers say what is wrong as `{ error: { code, message } }`, or in plain text. */
 function messageOf(text: string): string | null {
   const parsed = parse(text);
-  if (typeof parsed === "object" && parsed !== null && "message" in parsed) return String(parsed.message);
-  return typeof parsed === "string" && parsed.trim() !== "" ? parsed.trim().slice(0, 300) : null;
+  if (typeof parsed === "string") return parsed.trim() === "" ? null : parsed.trim().slice(0, 300);
+  const error = (parsed as { readonly error?: { readonly message?: unknown } } | null)?.error;
+  return typeof error?.message === "string" ? error.message : null;
 }

@@ -2,7 +2,7 @@
 import { signal } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { act, asking, forget, isSignedIn, type Outcome } from "./admin.ts";
+import { act, asking, forget, isSignedIn, type Method, type Outcome } from "./admin.ts";
 import type { Feed } from "./feed.ts";
 import { words } from "./words.ts";
 
@@ -10,7 +10,7 @@ import { words } from "./words.ts";
 const outcome = signal<{ readonly text: string; readonly good: boolean } | null>(null);
 
 /** Does it, and says what became of it. Returns the answer, or null when it did not work. */
-export async function perform(name: string, method: "GET" | "POST", path: string, body?: unknown): Promise<unknown> {
+export async function perform(name: string, method: Method, path: string, body?: unknown): Promise<unknown> {
   const result = await act(method, path, body);
   outcome.value = describe(name, result);
   return result.ok ? result.answer : null;

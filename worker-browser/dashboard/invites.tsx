@@ -8,28 +8,30 @@ import { words } from "./words.ts";
 
 type Invite = {
   readonly id: string;
-  readonly note?: string;
+  /** Whom it was given to. */
+  readonly name: string;
   readonly expiresMs: number;
+  readonly maxUses: number;
   readonly uses: number;
-  readonly maxUses: number | null;
+  readonly revokedMs: number | null;
 };
+
+const HOUR_MS = 3_600_000;
 
 export function Invites(): VNode {
   const text = words().invites;
   const [hours, setHours] = useState("24");
   const [uses, setUses] = useState("");
-  const [note, setNote] = useState("");
+  const [name, setName] = useState("");
   const [address, setAddress] = useState<string | null>(null);
   const [isCopied, setCopied] = useState(false);
   const [list, setList] = useState<readonly Invite[] | null>(null);
 
   const create = async (): Promise<void> => {
-    const maxUses = uses === "" ? {} : { maxUses: Number(uses) };
-    const answer = await perform(text.create, "POST", "invites", { hours: Number(hours), note, ...maxUses });
-    const { invite } = (answer ?? {}) as { invite?: string };
-    if (invite === undefined) return;
-    // Behind the #, so that it is in no server's log.
-    setAddress(new URL(`./#invite=${invite}`, location.href).href);
+    const wanted = { name, expiresInMs: Number(hours) * HOUR_MS, ...(uses === "" ? {} : { maxUses: Number(uses) }) };
+    const answer = await perform(text.create, "POST", "invites", wanted);
+    if (answer === null) return;
+    setAddress(new URL(`.${(answer as { readonly path: string }).path}`, location.href).href);
     setCopied(false);
     if (list !== null) await show();
   };
@@ -38,7 +40,7 @@ export function Invites(): VNode {
     if (answer !== null) setList((answer as { invites: readonly Invite[] }).invites);
   };
   const revoke = async (id: string): Promise<void> => {
-    await perform(text.revoke, "POST", "invites/revoke", { id });
+    await perform(text.revoke, "DELETE", `invites/${encodeURIComponent(id)}`);
     await show();
   };
 
@@ -73,14 +75,14 @@ export function Invites(): VNode {
             type="number"
             min="1"
             value={uses}
-            placeholder="∞"
+            placeholder="1000"
             onInput={({ currentTarget }) => setUses(currentTarget.value)}
           />{" "}
           {/* prettier-ignore */}
         </label>
         <label>
-          {text.note}
-          <input maxLength={64} value={note} onInput={({ currentTarget }) => setNote(currentTarget.value)} />
+          {text.name}
+          <input maxLength={64} value={name} onInput={({ currentTarget }) => setName(currentTarget.value)} />
         </label>
         <button type="submit">{text.create}</button>
         <button type="button" onClick={() => void show()}>
@@ -116,24 +118,28 @@ export function Invites(): VNode {
           <table>
             <thead>
               <tr>
-                <th scope="col">{text.note}</th>
+                <th scope="col">{text.name}</th>
                 <th scope="col">{text.expires}</th>
                 <th scope="col">{text.used}</th>
                 <th scope="col">{text.revoke}</th>
               </tr>
             </thead>
             <tbody>
-              {list.map(({ id, note: about, expiresMs, uses: used, maxUses }) => (
+              {list.map(({ id, name: given, expiresMs, uses: used, maxUses, revokedMs }) => (
                 <tr key={id}>
-                  <td>{about || id}</td>
+                  <td>{given === "" ? id.slice(0, 8) : given}</td>
                   <td>{dateTime(expiresMs)}</td>
                   <td class="number">
-                    {used} / {maxUses ?? "∞"}
+                    {used} / {maxUses}
                   </td>
                   <td>
-                    <button type="button" class="danger" onClick={() => void revoke(id)}>
-                      {text.revoke}
-                    </button>
+                    {revokedMs === null ? (
+                      <button type="button" class="danger" onClick={() => void revoke(id)}>
+                        {text.revoke}
+                      </button>
+                    ) : (
+                      <span class="soft">{text.revoked}</span>
+                    )}
                   </td>
                 </tr>
               ))}

@@ -160,7 +160,7 @@ const en = {
     about: "An address with an invite in it, for whoever should be able to join.",
     hours: "Valid for (hours)",
     uses: "Times it can be used",
-    note: "Note",
+    name: "For whom",
     create: "Make an invite",
     list: "Show invites",
     qr: "QR code of the invite's address",
@@ -169,6 +169,7 @@ const en = {
     expires: "Valid until",
     used: "Used",
     revoke: "Revoke",
+    revoked: "revoked",
     none: "There are none.",
   },
 };
@@ -329,7 +330,7 @@ const zh: Words = {
     about: "带有邀请的地址，发给可以加入的人。",
     hours: "有效期（小时）",
     uses: "可使用次数",
-    note: "备注",
+    name: "给谁",
     create: "生成邀请",
     list: "显示邀请",
     qr: "邀请地址的二维码",
@@ -338,6 +339,7 @@ const zh: Words = {
     expires: "有效至",
     used: "已使用",
     revoke: "撤销",
+    revoked: "已撤销",
     none: "还没有。",
   },
 };
