@@ -142,6 +142,7 @@ function grant(
     firstUnit,
     units,
     returned: 0,
+    returnedUnits: new Set(),
     grantedMs: nowMs,
     deadlineMs: nowMs + leaseMs,
     expired: false,

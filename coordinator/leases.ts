@@ -67,7 +67,7 @@ export function measure(draft: Draft, event: ResultEvent, pool: Pool, nowMs: num
 }
 
 /** Units of a lease that nobody else holds become free again. */
-function returnUnits(draft: Draft, lease: LeaseRecord, id: LeaseId): void {
+export function returnUnits(draft: Draft, lease: LeaseRecord, id: LeaseId): void {
   const pool = lease.kind === "train" ? draft.train : draft.evaluation;
   if (pool === null) return;
   const status = pool.status.slice();
@@ -82,7 +82,8 @@ function returnUnits(draft: Draft, lease: LeaseRecord, id: LeaseId): void {
 
 function heldByOther(draft: Draft, id: LeaseId, kind: LeaseKind, unit: number): boolean {
   for (const [other, lease] of draft.leases) {
-    if (other === id || lease.expired || lease.kind !== kind) continue;
+    // Who has returned a unit, merged or refused, does not work on it any more.
+    if (other === id || lease.expired || lease.kind !== kind || lease.returnedUnits.has(unit)) continue;
     if (unit >= lease.firstUnit && unit < lease.firstUnit + lease.units) return true;
   }
   return false;

@@ -6,7 +6,7 @@
 import type { RefusalCode, WorkerId } from "../shared/wire/protocol.ts";
 import { grantLeases, wait } from "./grant.ts";
 import { closeAccount, emptyAccount, skipRound } from "./leaseAccount.ts";
-import { closeLease, endLeases, expire, giveBack, measure } from "./leases.ts";
+import { closeLease, endLeases, expire, giveBack, measure, returnUnits } from "./leases.ts";
 import { DONE, FREE, MERGING, finishUnits, newPool, samplesOf, totals, withStatus } from "./pool.ts";
 import { draftOf, newWorker, update } from "./roundState.ts";
 import type { Draft, ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState, RoundStep } from "./roundState.ts";
@@ -47,7 +47,8 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
       giveBack(draft, event.worker, "reset");
       const worker = draft.workers.get(event.worker) ?? newWorker();
       const sampleMs = Math.max(0.01, event.unitMs) / config.unit;
-      draft.workers.set(event.worker, { ...worker, ready: true, version: draft.version, pulls: false, sampleMs });
+      // A pull that came before stays open: its worker will not ask again.
+      draft.workers.set(event.worker, { ...worker, ready: true, version: draft.version, sampleMs });
       return;
     }
     case "unready":
@@ -201,10 +202,19 @@ function onReturned(
     else refuse("not-finite", "the loss is not finite");
     return;
   }
+  const returnedUnits = new Set(lease.returnedUnits);
+  for (let unit = event.firstUnit; unit < end; unit++) returnedUnits.add(unit);
+  if (returnedUnits.size !== lease.returned + event.units) {
+    // Counted again it would stand for a unit that never comes, and whose lease would then never expire.
+    refuse("already-done", `units ${event.firstUnit}–${end - 1} of lease ${event.lease} were sent before`);
+    return;
+  }
   measure(draft, event, pool, nowMs);
-  draft.leases.set(event.lease, { ...lease, returned: lease.returned + event.units });
+  draft.leases.set(event.lease, { ...lease, returned: returnedUnits.size, returnedUnits });
   const taken = pool.status.subarray(event.firstUnit, end).some((status) => status === MERGING || status === DONE);
   if (taken) {
+    // Of a folded result a part may be new: it cannot be told from the rest, so somebody has to compute it again.
+    returnUnits(draft, { ...lease, firstUnit: event.firstUnit, units: event.units }, event.lease);
     refuse("already-done", `units ${event.firstUnit}–${end - 1} were returned by somebody else first`);
     return;
   }

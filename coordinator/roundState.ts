@@ -30,8 +30,9 @@ export type LeaseRecord = {
   readonly kind: LeaseKind;
   readonly firstUnit: number;
   readonly units: number;
-  /** Units of this lease that were returned, in whatever way. */
+  /** Units of this lease that were returned, in whatever way; each counts once, however often its result is sent. */
   readonly returned: number;
+  readonly returnedUnits: ReadonlySet<number>;
   readonly grantedMs: number;
   readonly deadlineMs: number;
   readonly expired: boolean;

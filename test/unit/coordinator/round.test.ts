@@ -144,6 +144,58 @@ describe("a round", () => {
     expect(merged).toBeDefined();
   });
 
+  test("[I2] a result sent twice stands for one unit: the others of its lease still expire", () => {
+    const { join, pull, give, merged, send, state } = driver();
+    join("a");
+    const lease = pull("a")!;
+    expect(lease.units).toBe(2);
+    give("a", lease.lease, 0);
+    merged();
+    expect(refusals(give("a", lease.lease, 0).effects)).toEqual(["already-done"]);
+    send({ type: "tick" }, lease.deadlineMs + 1);
+    expect([...(state().train?.status ?? [])]).toEqual([3, 0, 0]);
+  });
+
+  test("[I2] a unit that was refused and granted again is free when its second holder leaves", () => {
+    const { join, pull, give, merged, send, state } = driver();
+    join("a");
+    join("b");
+    const lease = pull("a")!.lease;
+    give("a", lease, 0);
+    merged({ code: "not-finite", message: "NaN" });
+    expect(pull("b", 60)).toMatchObject({ firstUnit: 0 });
+    send({ type: "left", worker: "b" }, 70);
+    expect(state().train?.status[0]).toBe(0);
+  });
+
+  test("[I2] of a folded result that overlaps a merged one, the units that nobody else has go back", () => {
+    const { join, pull, give, merged, send, state } = driver({ strict: false });
+    const both = { units: 2, tokens: 8 * 5 };
+    join("a");
+    const late = pull("a")!;
+    expect(late).toMatchObject({ firstUnit: 0, units: 3 });
+    send({ type: "tick" }, late.deadlineMs + 1);
+    join("b", 1, late.deadlineMs + 2);
+    const copy = pull("b", late.deadlineMs + 2)!;
+    expect(copy).toMatchObject({ firstUnit: 0, units: 3 });
+    give("a", late.lease, 0, both, late.deadlineMs + 3);
+    merged();
+    const { effects } = give("b", copy.lease, 0, { units: 3, tokens: 10 * 5 }, late.deadlineMs + 4);
+    expect(refusals(effects)).toEqual(["already-done"]);
+    expect([...(state().train?.status ?? [])]).toEqual([3, 3, 0]);
+  });
+
+  test("a worker that says twice that it is ready does not lose its open pull", () => {
+    const { join, pull, send } = driver({ batch: 4 });
+    join("a");
+    join("b");
+    pull("a");
+    expect(pull("b")).toBeNull();
+    send({ type: "ready", worker: "b", unitMs: 40 });
+    const { effects } = send({ type: "left", worker: "a" });
+    expect(effects).toContainEqual(expect.objectContaining({ type: "grant", worker: "b" }));
+  });
+
   test("[P11] a result for another version is refused, and told which is accepted", () => {
     const { join, pull, give } = driver();
     join("a");
