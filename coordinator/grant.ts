@@ -6,7 +6,7 @@ import { openLeases } from "./leases.ts";
 import { FREE, LEASED, countFree, freeRun, withStatus } from "./pool.ts";
 import type { Pool } from "./pool.ts";
 import { newWorker, update } from "./roundState.ts";
-import type { Draft, LeaseRecord, RoundConfig, RoundEffect, WorkerRecord } from "./roundState.ts";
+import type { Draft, RoundConfig, RoundEffect, WorkerRecord } from "./roundState.ts";
 
 /** A lease may take this many times its expected time. */
 const LEASE_SLACK = 5;
@@ -18,6 +18,7 @@ const SPECULATION_FACTOR = 1.5;
 const MAX_LEASES_PER_WORKER = 2;
 
 export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, effects: RoundEffect[]): void {
+  let facts = gather(draft, config, nowMs);
   // The fastest first: what is left for the slow is then known.
   const pulling = [...draft.workers]
     .filter(
@@ -25,7 +26,7 @@ export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, ef
         worker.ready &&
         worker.pulls &&
         worker.version === draft.version &&
-        openLeases(draft, id).length < MAX_LEASES_PER_WORKER,
+        (facts.open.get(id) ?? 0) < MAX_LEASES_PER_WORKER,
     ) // prettier-ignore
     .sort(([a, { sampleMs: x }], [b, { sampleMs: y }]) => (x ?? 0) - (y ?? 0) || (a < b ? -1 : 1));
   let rate = 0;
@@ -40,14 +41,58 @@ export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, ef
       continue;
     }
     const othersRate = Math.max(0, rate - 1 / (worker.sampleMs ?? Infinity));
-    const reason = grantOne(draft, id, othersRate < 1e-12 ? 0 : othersRate, config, nowMs, effects);
-    if (reason !== null) wait(draft, id, reason, effects);
+    const reason = grantOne(draft, id, othersRate < 1e-12 ? 0 : othersRate, facts, config, nowMs, effects);
+    if (reason === null) facts = gather(draft, config, nowMs);
+    else wait(draft, id, reason, effects);
   }
 }
 
 /** Whether it may get leases, and so counts among those who finish the round. */
 function mayWork(worker: WorkerRecord, nowMs: number): boolean {
   return worker.ready && !worker.onTrial && nowMs >= worker.suspendedUntilMs;
+}
+
+/** What the decision about each worker needs of all the others: looked up once, not once per worker that waits. */
+type Facts = {
+  /** Open leases by worker. */
+  readonly open: ReadonlyMap<WorkerId, number>;
+  /** The two workers that need the least time for a sample. */
+  readonly fastest: readonly { readonly id: WorkerId; readonly sampleMs: number }[];
+  readonly late: (pool: Pool) => readonly LateUnits[];
+};
+
+/** Units that one worker may take over from another. */
+type LateUnits = {
+  readonly owner: WorkerId;
+  readonly firstUnit: number;
+  readonly units: number;
+  readonly remainingMs: number;
+};
+
+function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
+  const open = new Map<WorkerId, number>();
+  for (const { worker, expired, returned, units } of draft.leases.values()) {
+    if (!expired && returned < units) open.set(worker, (open.get(worker) ?? 0) + 1);
+  }
+  const fastest: { id: WorkerId; sampleMs: number }[] = [];
+  for (const [id, worker] of draft.workers) {
+    const { sampleMs } = worker;
+    if (!mayWork(worker, nowMs) || sampleMs === null) continue;
+    if (fastest.length === 2 && sampleMs >= fastest[1]!.sampleMs) continue;
+    fastest.push({ id, sampleMs });
+    fastest.sort((a, b) => a.sampleMs - b.sampleMs);
+    fastest.length = Math.min(2, fastest.length);
+  }
+  const late = new Map<Pool, readonly LateUnits[]>();
+  return {
+    open,
+    fastest,
+    late(pool) {
+      const known = late.get(pool) ?? lateUnits(draft, pool, config, nowMs);
+      late.set(pool, known);
+      return known;
+    },
+  };
 }
 
 /** Tells a worker why it has no lease, once per reason. */
@@ -62,10 +107,14 @@ function grantOne(
   draft: Draft,
   id: WorkerId,
   othersRate: number,
+  facts: Facts,
   config: RoundConfig,
   nowMs: number,
   effects: RoundEffect[],
 ): string | null {
+  const open = facts.open.get(id) ?? 0;
+  // Time of one training sample on the fastest other worker that may get leases.
+  const fastestOther = facts.fastest.find((other) => other.id !== id)?.sampleMs ?? Infinity;
   let reason = "every unit of this round is handed out";
   for (const pool of [draft.train, draft.evaluation]) {
     if (pool === null) continue;
@@ -74,14 +123,14 @@ function grantOne(
     const unitMs = (worker.sampleMs ?? 1) * unitSampleMs;
     const free = countFree(pool);
     // A second lease only while nobody else would go without a first one.
-    if (free < draft.workers.size && openLeases(draft, id).length > 0) continue;
+    if (free < draft.workers.size && open > 0) continue;
     const folds = !config.strict && pool.kind === "train";
     const answer = leaseUnits({
       free,
       total: pool.status.length,
       unitMs,
       othersRate: othersRate / unitSampleMs,
-      othersUnitMs: fastestOther(draft, id, nowMs) * unitSampleMs,
+      othersUnitMs: fastestOther * unitSampleMs,
       underWay: pool.status.includes(LEASED),
       folds,
     });
@@ -98,9 +147,9 @@ function grantOne(
       grant(draft, id, pool, firstUnit, run, unitMs, config, nowMs, effects);
       return null;
     }
-    if (free === 0 && openLeases(draft, id).length === 0) {
-      const copy = speculate(draft, id, pool, unitMs, config, nowMs);
-      if (copy !== null) {
+    if (free === 0 && open === 0) {
+      const copy = facts.late(pool).find(({ owner, units: late, remainingMs }) => owner !== id && remainingMs > SPECULATION_FACTOR * unitMs * late); // prettier-ignore
+      if (copy !== undefined) {
         draft.counts.speculative += 1;
         grant(draft, id, pool, copy.firstUnit, copy.units, unitMs, config, nowMs, effects);
         return null;
@@ -108,15 +157,6 @@ function grantOne(
     }
   }
   return reason;
-}
-
-/** Time of one training sample on the fastest other worker that may get leases. */
-function fastestOther(draft: Draft, id: WorkerId, nowMs: number): number {
-  let fastest = Infinity;
-  for (const [other, worker] of draft.workers) {
-    if (other !== id && mayWork(worker, nowMs)) fastest = Math.min(fastest, worker.sampleMs ?? Infinity);
-  }
-  return fastest;
 }
 
 function grant(
@@ -161,52 +201,38 @@ function grant(
   });
 }
 
-/** Units that an idle worker should compute a second time, because their owner seems late; null when nobody is. */
-function speculate(
-  draft: Draft,
-  id: WorkerId,
-  pool: Pool,
-  unitMs: number,
-  config: RoundConfig,
-  nowMs: number,
-): { firstUnit: number; units: number } | null {
-  const copied = new Set<number>();
-  const owners: { lease: LeaseRecord; remainingMs: number }[] = [];
-  const seen = new Set<number>();
-  for (const lease of draft.leases.values()) {
-    if (lease.kind !== pool.kind || lease.expired) continue;
-    for (let unit = lease.firstUnit; unit < lease.firstUnit + lease.units; unit++) {
-      if (seen.has(unit)) copied.add(unit);
-      seen.add(unit);
-    }
-    if (lease.worker === id) continue;
+/** Units that somebody idle may compute a second time, because their owner seems late; the latest first. */
+function lateUnits(draft: Draft, pool: Pool, config: RoundConfig, nowMs: number): LateUnits[] {
+  const holders = new Uint8Array(pool.status.length);
+  const leases = [...draft.leases.values()].filter(({ kind, expired }) => kind === pool.kind && !expired);
+  for (const { firstUnit, units } of leases) {
+    for (let unit = firstUnit; unit < firstUnit + units; unit++) holders[unit] = Math.min(2, holders[unit]! + 1);
+  }
+  const mayCopy = (unit: number): boolean => pool.status[unit] === LEASED && holders[unit] === 1;
+  const late = leases.flatMap((lease): LateUnits[] => {
     const owner = draft.workers.get(lease.worker);
     const ownerUnitMs = (owner?.sampleMs ?? 1) * pool.unit * (pool.kind === "train" ? 1 : EVALUATION_COST);
     const elapsedMs = nowMs - Math.max(lease.grantedMs, owner?.busySinceMs ?? 0);
     const expectedMs = ownerUnitMs * (lease.units - lease.returned) - elapsedMs;
     // Who is overdue is believed to stay so about as long again.
-    owners.push({ lease, remainingMs: Math.max(expectedMs, elapsedMs - ownerUnitMs) });
-  }
-  owners.sort((a, b) => b.remainingMs - a.remainingMs || a.lease.firstUnit - b.lease.firstUnit);
-  for (const { lease, remainingMs } of owners) {
-    const end = lease.firstUnit + lease.units;
-    if (!config.strict && pool.kind === "train") {
-      // A folded contribution is whole or nothing: so is its copy.
-      const whole = [...range(lease.firstUnit, end)].every((unit) => pool.status[unit] === LEASED && !copied.has(unit));
-      if (whole && remainingMs > SPECULATION_FACTOR * unitMs * lease.units) {
-        return { firstUnit: lease.firstUnit, units: lease.units };
-      }
-      continue;
-    }
-    if (remainingMs <= SPECULATION_FACTOR * unitMs) return null;
-    // From the back: the owner works from the front.
-    for (let unit = end - 1; unit >= lease.firstUnit; unit--) {
-      if (pool.status[unit] === LEASED && !copied.has(unit)) return { firstUnit: unit, units: 1 };
-    }
-  }
+    const remainingMs = Math.max(expectedMs, elapsedMs - ownerUnitMs);
+    const part = config.strict || pool.kind === "evaluate" ? lastUnit(lease, mayCopy) : whole(lease, mayCopy);
+    return part === null ? [] : [{ owner: lease.worker, ...part, remainingMs }];
+  });
+  return late.sort((a, b) => b.remainingMs - a.remainingMs || a.firstUnit - b.firstUnit);
+}
+
+type Units = { readonly firstUnit: number; readonly units: number };
+
+/** From the back: the owner works from the front. */
+function lastUnit({ firstUnit, units }: Units, mayCopy: (unit: number) => boolean): Units | null {
+  for (let unit = firstUnit + units - 1; unit >= firstUnit; unit--)
+    if (mayCopy(unit)) return { firstUnit: unit, units: 1 };
   return null;
 }
 
-function* range(from: number, to: number): Iterable<number> {
-  for (let value = from; value < to; value++) yield value;
+/** A folded contribution is whole or nothing: so is its copy. */
+function whole({ firstUnit, units }: Units, mayCopy: (unit: number) => boolean): Units | null {
+  for (let unit = firstUnit; unit < firstUnit + units; unit++) if (!mayCopy(unit)) return null;
+  return { firstUnit, units };
 }
