@@ -176,6 +176,8 @@ function onMessage(
 ): SessionStep {
   switch (message.type) {
     case "welcome": {
+      // Once a connection: another one would begin a second life beside the work of the first.
+      if (state.phase.name !== "greeting") return { state, effects: [] };
       const identity = { worker: message.worker, secret: message.secret };
       const next = { ...state, identity, run: message.run, heartbeatMs: message.heartbeatMs };
       const effects: SessionEffect[] = [{ type: "remember", identity }];
@@ -204,6 +206,11 @@ function onMessage(
       }; // prettier-ignore
     case "lease": {
       const { type: _, ...lease } = message;
+      if (state.leases.has(lease.lease)) return { state, effects: [] };
+      // Work that was not asked for would queue up without a bound [I5].
+      if (!state.pullOpen) {
+        return send(state, { type: "release", lease: lease.lease, reason: "not asked for" }, nowMs);
+      }
       const leases = new Set(state.leases).add(lease.lease);
       return {
         state: { ...state, leases, pullOpen: false },

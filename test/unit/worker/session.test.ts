@@ -73,6 +73,16 @@ describe("from hello to work", () => {
     expect(state().phase.name).toBe("working");
   });
 
+  test("[I5] takes a lease for each pull: one more goes back, one sent twice counts once, a second welcome changes nothing", () => {
+    const { work, lease, hear, state } = driver();
+    work();
+    expect(commands(lease(1))).toEqual(["work"]);
+    expect(lease(1)).toEqual([]);
+    expect(lease(2)).toMatchObject([{ type: "send", message: { type: "release", lease: 2 } }]);
+    expect(hear(welcome)).toEqual([]);
+    expect([...state().leases]).toEqual([1]);
+  });
+
   test("pulls again when the last unit begins, once, and when a lease ends with nothing behind it", () => {
     const { step, work, lease } = driver();
     work();
