@@ -133,11 +133,14 @@ export type Run = {
   readonly resume: (cause: PauseCause) => boolean;
   readonly status: () => Status;
   readonly state: () => RoundState;
+  /** Entries in what this holds by worker or by contribution: bounded by who is connected and by one contribution each [I5]. */
+  readonly sizes: () => { readonly workers: number; readonly payloads: number };
   /** No more rounds: resolves when the round being committed, if any, is done. */
   readonly halt: () => Promise<void>;
 };
 
-export function createRun(start: RunStart, ports: RunPorts): Run {
+/** `reduce` decides; another one than {@link roundStep} is for tests that plant a bug in it. */
+export function createRun(start: RunStart, ports: RunPorts, reduce: typeof roundStep = roundStep): Run {
   const { description, metrics } = { description: start.description, metrics: ports.metrics };
   const config = start.round;
   const workers = new Map<WorkerId, WorkerEntry>();
@@ -165,8 +168,11 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
   });
 
   function dispatch(event: RoundEvent): void {
-    if (halted && event.type !== "committed") return;
-    const step = roundStep(state, event, config, ports.nowMs());
+    if (halted && event.type !== "committed") {
+      if (event.type === "returned") payloads.delete(event.id);
+      return;
+    }
+    const step = reduce(state, event, config, ports.nowMs());
     state = step.state;
     reason = step.reason;
     for (const effect of step.effects) perform(effect);
@@ -602,6 +608,7 @@ export function createRun(start: RunStart, ports: RunPorts): Run {
     resume,
     status,
     state: () => state,
+    sizes: () => ({ workers: workers.size, payloads: payloads.size }),
     async halt() {
       halted = true;
       // What waits for room on the disk gives up.
