@@ -20,6 +20,7 @@ export default defineConfig({
       project("unit", { testTimeout: 20_000 }),
       project("property", { testTimeout: 60_000 }),
       project("sim", { testTimeout: 60_000 }),
+      project("schedules", { testTimeout: 180_000 }),
       project("integration", { testTimeout: 120_000, fileParallelism: false }),
       project("browser", { testTimeout: 300_000, fileParallelism: false }),
       project("e2e", { testTimeout: 300_000, fileParallelism: false }),

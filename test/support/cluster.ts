@@ -1,460 +1,501 @@
 /**
- * @file A whole cluster in memory: the real run (coordinator/run.ts), the real worker sessions, real frames; only the
- * network, the clock and the arithmetic are replaced. The arithmetic is a hash chain over exactly the units that were
- * merged, so that a unit counted twice, left out or computed on another θ changes the final hash.
+ * @file A whole cluster in memory: the real run (coordinator/run.ts), the real sessions and the real compute of workers, real
+ * frames, real θ; only the network, the clock, the disk and the model are replaced (support/sim/). After every event
+ * the invariants of support/sim/invariants.ts are checked; the first one that is broken ends {@link Cluster.clock}'s run.
  */
+import { writeParams } from "../../shared/codec/paramsFile.ts";
+import { checkPayload, encodedBytes } from "../../shared/codec/codec.ts";
+import type { Codec } from "../../shared/codec/codec.ts";
+import { randomUniform, streamKey } from "../../shared/numerics/rng.ts";
+import { decodeFrame } from "../../shared/wire/frame.ts";
+import type { Transport, TransportHandlers } from "../../shared/wire/transport.ts";
+import { validateCoordinatorMessage, validateWorkerMessage } from "../../shared/wire/validate.ts";
+import type { RunningSession } from "../../shared/worker/run.ts";
+import type { ContributionRow, EvaluationRow, RoundRow } from "../../coordinator/ledger.ts";
 import { createMetrics } from "../../coordinator/metrics.ts";
-import type { RoundRow, ContributionRow, EvaluationRow } from "../../coordinator/ledger.ts";
 import { createPublisher } from "../../coordinator/publish.ts";
+import { roundStep } from "../../coordinator/round.ts";
 import type { RoundConfig } from "../../coordinator/roundState.ts";
 import { createRun } from "../../coordinator/run.ts";
-import type { Run } from "../../coordinator/run.ts";
-import { sketchLength } from "../../shared/engine/examination.ts";
-import type { Answer } from "../../shared/engine/examination.ts";
-import { gptTensors } from "../../shared/model/gpt.ts";
-import type { ModelSpec } from "../../shared/model/spec.ts";
-import { layoutOf } from "../../shared/numerics/layout.ts";
-import { mix32, randomUniform, streamKey } from "../../shared/numerics/rng.ts";
-import { allocatePayload, decodeFrame, encodeFrame } from "../../shared/wire/frame.ts";
-import type { CoordinatorMessage, Fallback, Lease, RunDescription, WorkerId } from "../../shared/wire/protocol.ts";
-import type { Transport, TransportHandlers } from "../../shared/wire/transport.ts";
-import { validateWorkerMessage } from "../../shared/wire/validate.ts";
-import type { ComputeCommand, ComputeEvent } from "../../shared/worker/commands.ts";
-import { runSession } from "../../shared/worker/run.ts";
-import type { SessionState } from "../../shared/worker/session.ts";
-import type { RunningSession } from "../../shared/worker/run.ts";
+import type { Run, RunPorts } from "../../coordinator/run.ts";
+import { createGate } from "./sim/gate.ts";
+import type { Gate, GateConnection } from "./sim/gate.ts";
+import { checkI1Evaluation, checkI1OneBigBatch, checkI2Account, checkI2ExactlyOnce, checkI2Ledger, checkI3OneTheta, checkI5Bounded, checkI5Session } from "./sim/invariants.ts"; // prettier-ignore
+import { createLiar } from "./sim/liar.ts";
+import { CALM, createLane, LATENCY_MS } from "./sim/network.ts";
+import type { FaultCounts, FaultRates, Lane } from "./sim/network.ts";
+import { emptyDisk, openSimOptimizer } from "./sim/optimizer.ts";
+import type { SimOptimizer } from "./sim/optimizer.ts";
+import type { Reference } from "./sim/reference.ts";
+import { referenceOf } from "./sim/reference.ts";
+import { Violation } from "./sim/violation.ts";
+import { startSimWorker } from "./sim/worker.ts";
+import type { Behaviour, SimProcess, SimWorkerOptions as ProcessOptions } from "./sim/worker.ts";
+import { createWorld } from "./sim/world.ts";
 import { virtualClock } from "./virtualClock.ts";
 import type { VirtualClock } from "./virtualClock.ts";
 
-export type SimWorkerOptions = {
-  readonly name: string;
-  /** Virtual time of one training unit. */
-  readonly unitMs: number;
-  /** What this worker does with a lease, by its version: compute it (default), never answer, or send garbage. */
-  /** What its engines compute in the examination, best engine first; one that is right by default. */
-  readonly engines?: readonly ("right" | "wrong")[];
-  /** Of an earlier life; null (default) for a new worker. */
-  readonly identity?: SessionState["identity"];
-  readonly behaviour?: (lease: Lease) => "compute" | "hang" | "garbage";
+export type SimWorkerOptions = ProcessOptions & {
+  /** The part of its frames that are lies. */
+  readonly lies?: number;
 };
 
 export type SimWorker = {
   readonly name: string;
   readonly session: () => RunningSession;
+  readonly alive: () => boolean;
   /** The process dies: its connection closes, its work is gone. */
   readonly kill: () => void;
-  /** The network goes silent without closing anything. */
-  readonly partition: (cut: boolean) => void;
+  /** The network goes silent without closing anything: both ways, or one. */
+  readonly partition: (cut: boolean | { up: boolean; down: boolean }) => void;
+  /** What happens when it begins a unit on this version. */
+  readonly failAt: (version: number, how: Behaviour) => void;
 };
+
+/** Where the coordinator dies: now, or when the next step is in its journal, or in its ledger and not yet published. */
+export type CrashPoint = "now" | "journal" | "ledger";
 
 export type Cluster = {
   readonly clock: VirtualClock;
   readonly run: () => Run;
   readonly add: (options: SimWorkerOptions) => SimWorker;
-  /** The coordinator dies and comes back from its ledger. */
-  readonly restart: () => void;
+  /** The coordinator dies and comes back, `downMs` later, from what it wrote. */
+  readonly restart: (options?: { at?: CrashPoint; downMs?: number }) => void;
+  /** Of every frame from now on, both ways. */
+  readonly setFaults: (rates: FaultRates) => void;
+  /** Nothing can be written until there is room again. */
+  readonly fillDisk: (full: boolean) => void;
   readonly finished: () => boolean;
   readonly rounds: readonly RoundRow[];
   readonly contributions: ReadonlyMap<number, readonly ContributionRow[]>;
   readonly evaluations: readonly EvaluationRow[];
   readonly hash: () => string;
+  readonly reference: Reference;
   /** Contributions that the merge refused. */
   readonly garbageRefused: () => number;
+  /** The coordinator is gone for good: what still happens are leftovers. */
+  readonly end: () => void;
+  readonly counts: FaultCounts & { restarts: number; refused: number; events: number };
 };
 
-const LATENCY_MS = 1;
+/** A bug to be planted; each must be caught by the invariant that it breaks. */
+export type Mutation = {
+  readonly reduce?: (reduce: typeof roundStep) => typeof roundStep;
+  readonly ports?: (ports: RunPorts, optimizer: SimOptimizer) => RunPorts;
+  readonly worker?: (options: SimWorkerOptions, index: number) => SimWorkerOptions;
+};
+
+export type ClusterOptions = {
+  readonly codec?: Codec;
+  readonly mutation?: Mutation;
+};
+
 const HEARTBEAT_MS = 1000;
-const PAYLOAD_BYTES = 16;
+const TICK_MS = 100;
+const PROGRESS_MS = 1000;
+/** Virtual time between a step's journal and its ledger. */
+const STEP_MS = 2;
+/** A payload's way through the merge. */
+const MERGE_MS = 3;
+const SNAPSHOT_EVERY = 3;
 
-const MODEL: ModelSpec = { kind: "gpt", layers: 1, heads: 1, width: 1, context: 4, vocabulary: 2, bias: false, dropout: 0 }; // prettier-ignore
-const LAYOUT = layoutOf(gptTensors(MODEL));
-
-/** An answer to the examination: in this world there is nothing behind it. */
-function answerOf(engine: "right" | "wrong"): Answer {
-  const value = engine === "right" ? 1 : 9;
-  return { lossSum: 5, tokens: 7, sketch: new Float64Array(sketchLength(LAYOUT)).fill(value) };
-}
-
-/** What a unit's gradient is in this world. */
-function unitValue(hash: string, position: number): number {
-  return mix32(Number.parseInt(hash.slice(0, 8), 16) ^ mix32(position + 1));
-}
-
-function nextHash(hash: string, sum: number, tokens: number): string {
-  const mixed = streamKey(Number.parseInt(hash.slice(0, 8), 16), sum, tokens);
-  return (
-    mixed.toString(16).padStart(8, "0") +
-    mix32(mixed ^ sum)
-      .toString(16)
-      .padStart(8, "0")
-  );
-}
-
-export const FIRST_HASH = "0123456789abcdef";
-
-/** The hash after `steps` undisturbed rounds: what every disturbed run must reach. */
-export function undisturbedHash(config: RoundConfig): string {
-  let hash = FIRST_HASH;
-  for (let version = 0; version < config.steps; version++) {
-    let sum = 0;
-    for (let unit = 0; unit < Math.ceil(config.batch / config.unit); unit++) sum += unitValue(hash, version * config.batch + unit * config.unit); // prettier-ignore
-    hash = nextHash(hash, sum, config.batch * config.tokensPerSample);
-  }
-  return hash;
-}
-
-export function createCluster(config: RoundConfig, seed: number): Cluster {
+export async function createCluster(
+  config: RoundConfig,
+  seed: number,
+  { codec = "f32", mutation = {} }: ClusterOptions = {},
+): Promise<Cluster> {
   const clock = virtualClock();
-  const rounds: RoundRow[] = [];
-  const contributions = new Map<number, readonly ContributionRow[]>();
-  const evaluations: EvaluationRow[] = [];
-  const identities = new Map<string, string>();
+  const world = createWorld(config, codec);
+  const reference = await referenceOf(world);
+  const disk = emptyDisk();
   const banned = new Set<string>();
-  let paused: string | null = null;
+  const counts = {
+    frames: 0,
+    delay: 0,
+    drop: 0,
+    duplicate: 0,
+    reorder: 0,
+    corrupt: 0,
+    restarts: 0,
+    refused: 0,
+    events: 0,
+  };
+  const maxPayloadBytes = encodedBytes(codec, world.layout.length);
+  let rates = CALM;
   let finished = false;
   let garbage = 0;
-  /** Raised at each restart of the coordinator: links to an earlier life are dead. */
-  let life = 0;
   let nextWorker = 1;
-  const links = new Map<WorkerId, (message: CoordinatorMessage, payload?: Uint8Array) => void>();
-  const cuts = new Map<WorkerId, (reason: string) => void>();
-  const heard = new Map<WorkerId, number>();
+  let added = 0;
+  let drawn = 0;
+  const key = streamKey(seed, 0xfa17);
+  const uniform = (): number => randomUniform(key, drawn++);
 
-  const description: RunDescription = {
-    name: "sim",
-    model: MODEL,
-    seed,
-    sampling: "shuffled",
-    batch: config.batch,
-    unit: config.unit,
-    evaluationUnit: config.evaluationUnit,
-    steps: config.steps,
-    codec: "f32",
-    strict: config.strict,
-    manifestPath: "/corpus/manifest.json",
+  let diskFull = false;
+  const needSpace = (): void => {
+    if (diskFull) throw new DiskFull("no space left on the disk");
   };
 
-  function startCoordinator(): Run {
-    life += 1;
-    const mine = life;
-    const last = rounds.at(-1);
-    let hash = last?.hash ?? FIRST_HASH;
-    let sum = 0;
-    const merged = new Set<number>();
-    const publisher = createPublisher({ maxUpdateBytes: 1000 });
-    const send = (worker: WorkerId, message: CoordinatorMessage, payload?: Uint8Array): void => {
-      if (mine === life) links.get(worker)?.(message, payload);
+  let violation: Error | null = null;
+  const broken = (error: unknown): void => {
+    violation ??= error instanceof Error ? error : new Error(String(error));
+  };
+  const checked = (check: () => void): void => {
+    try {
+      check();
+    } catch (error) {
+      broken(error);
+    }
+  };
+
+  type Life = { readonly run: Run; readonly gate: Gate; readonly snapshot: (name: string) => Uint8Array | null; crashAt: CrashPoint | null; downMs: number }; // prettier-ignore
+  let life: Life | null = null;
+  let lastRun: Run;
+
+  const published = (version: number): string | undefined =>
+    version === 0 ? reference.firstHash : disk.rounds[version - 1]?.hash;
+
+  function startCoordinator(): void {
+    let mine: Life | null = null;
+    const alive = (): boolean => mine === null || mine === life;
+    /** Nothing after it happens in a process that is gone. */
+    const sleep = (ms: number): Promise<void> =>
+      new Promise((resolve) => ms < Infinity && clock.after(ms, () => alive() && resolve()));
+    const crash = (at: CrashPoint): boolean => {
+      if (mine?.crashAt !== at || !alive()) return false;
+      end(mine.downMs);
+      return true;
     };
-    return createRun(
+    const publisher = createPublisher({ maxUpdateBytes: 64 * maxPayloadBytes });
+    const optimizer = openSimOptimizer(world, disk, (update) => publisher.add(update));
+    const last = disk.rounds.at(-1);
+    if (last !== undefined && last.hash !== optimizer.hash()) {
+      broken(new Violation("I4", `recovered θ ${optimizer.hash()} at version ${last.version}, committed ${last.hash}`));
+    }
+    const gate = createGate({
+      maxPayloadBytes,
+      heartbeatMs: HEARTBEAT_MS,
+      nowMs: clock.nowMs,
+      run: () => guarded,
+      secrets: disk.secrets,
+      banned,
+      newWorker: () => `w${nextWorker++}`,
+    });
+    const ports: RunPorts = {
+      nowMs: clock.nowMs,
+      send: gate.send,
+      broadcast: (workers, message, payload) => [...workers].forEach((worker) => gate.send(worker, message, payload)),
+      refuse: gate.refuse,
+      merge: async ({ firstUnit, units, payload }) => {
+        const copy = payload.slice();
+        await sleep(uniform() * MERGE_MS);
+        const refusal = optimizer.check(copy) ?? optimizer.add({ firstUnit, units, payload: copy });
+        if (refusal !== null) garbage += 1;
+        return refusal;
+      },
+      step: async (round) => {
+        needSpace();
+        optimizer.journalStep(round);
+        if (crash("journal")) await sleep(Infinity);
+        await sleep(STEP_MS);
+        return optimizer.step();
+      },
+      rememberBan: (worker) => void banned.add(worker),
+      rememberPause: (reason) => {
+        disk.paused = reason;
+      },
+      commitRound: (row, parts, account) => {
+        if (!alive()) return;
+        needSpace();
+        checked(() => checkI2Account(account, config));
+        disk.rounds.push(row);
+        disk.contributions.set(row.version, parts);
+        checked(() => checkI2Ledger(disk, config));
+        checked(() => checkI1OneBigBatch(row, reference));
+        crash("ledger");
+      },
+      recordEvaluation: (row) => {
+        if (!alive()) return;
+        needSpace();
+        disk.evaluations.push(row);
+        checked(() => checkI1Evaluation(row, reference));
+      },
+      logEvent: () => {},
+      flush: () => {},
+      diskProblem: (error) => (error instanceof DiskFull ? error.message : null),
+      creditOf: () => ({ tokens: 0, rounds: 0, rank: null, contributors: 0 }),
+      snapshot: async () => {
+        if (!alive()) return;
+        needSpace();
+        optimizer.snapshot();
+      },
+      rememberWorker: ({ secret }, id) => void disk.secrets.set(id, secret),
+      publisher,
+      offerSnapshot: (version, hash) =>
+        publisher.offer(version, hash, () => writeParams(world.layout, optimizer.params())),
+      metrics: createMetrics(),
+      socketBytes: () => ({ in: 0, out: 0 }),
+      onCommitted: () => {},
+      onEvaluated: () => {},
+      onFinished: () => {
+        if (alive()) finished = true;
+      },
+      onFailed: broken,
+    };
+    const reduce = mutation.reduce?.(roundStep) ?? roundStep;
+    const run = createRun(
       {
-        description,
+        description: world.description,
         round: config,
-        schedule: { kind: "cosine", learningRate: 1, minLearningRate: 0.1, warmupSteps: 0, totalSteps: config.steps },
+        schedule: world.schedule,
         about: null,
         corpus: "sim",
-        snapshotEvery: 5,
-        layout: LAYOUT,
-        expected: Promise.resolve(answerOf("right")),
+        snapshotEvery: SNAPSHOT_EVERY,
+        layout: world.layout,
+        expected: Promise.resolve(reference.answer),
         heartbeatMs: HEARTBEAT_MS,
-        version: last?.version ?? 0,
-        hash,
+        version: optimizer.version(),
+        hash: optimizer.hash(),
         origin: last === undefined ? 0 : last.origin + last.samples,
         tokens: 0,
-        lastEvaluation: evaluations.at(-1) ?? null,
-        paused,
+        lastEvaluation: disk.evaluations.at(-1) ?? null,
+        paused: disk.paused,
       },
-      {
-        nowMs: clock.nowMs,
-        send,
-        broadcast: (workers, message, payload) => [...workers].forEach((worker) => send(worker, message, payload)),
-        refuse: (worker, code, message, { fatal, version }) => {
-          send(worker, { type: "refused", code, message, fatal, ...(version === undefined ? {} : { accept: { version } }) }); // prettier-ignore
-          if (fatal && mine === life) hangUp(worker, code);
-        },
-        merge: async ({ firstUnit, units, payload }) => {
-          const values = new Float64Array(payload.slice().buffer);
-          if (!Number.isFinite(values[0])) {
-            garbage += 1;
-            return { code: "not-finite", message: "not finite" };
-          }
-          for (let unit = firstUnit; unit < firstUnit + units; unit++) {
-            if (merged.has(unit)) throw new Error(`[I2] unit ${unit} merged twice`);
-            merged.add(unit);
-          }
-          sum += values[0]!;
-          return null;
-        },
-        step: async ({ tokens }) => {
-          hash = nextHash(hash, sum, tokens);
-          sum = 0;
-          merged.clear();
-          return { applied: true, gradientNorm: 1, update: new Uint8Array(8), hash, journal: 0, record: 0 };
-        },
-        rememberBan: (worker) => void banned.add(worker),
-        rememberPause: (reason) => {
-          paused = reason;
-        },
-        commitRound: (round, parts) => {
-          if (mine !== life) return;
-          rounds.push(round);
-          contributions.set(round.version, parts);
-        },
-        creditOf: () => ({ tokens: 0, rounds: 0, rank: null, contributors: 0 }),
-        recordEvaluation: (row) => void evaluations.push(row),
-        logEvent: () => {},
-        diskProblem: () => null,
-        flush: () => {},
-        snapshot: async () => {},
-        rememberWorker: (worker, id) => void identities.set(id, worker.secret),
-        publisher,
-        offerSnapshot: (version, current) => publisher.offer(version, current, () => new Uint8Array(8)),
-        metrics: createMetrics(),
-        socketBytes: () => ({ in: 0, out: 0 }),
-        onCommitted: () => {},
-        onEvaluated: () => {},
-        onFinished: () => {
-          finished = true;
-        },
-        onFailed: (error) => {
-          throw error;
-        },
+      mutation.ports?.(ports, optimizer) ?? ports,
+      (state, event, round, nowMs) => {
+        const step = reduce(state, event, round, nowMs);
+        counts.events += 1;
+        checked(() => checkI2ExactlyOnce(step.state));
+        return step;
       },
     );
+    const after =
+      <Args extends readonly unknown[], Result>(call: (...args: Args) => Result) =>
+      (...args: Args): Result => {
+        const result = call(...args);
+        // A finished run hears nobody any more, and is about to be gone as a whole.
+        if (alive() && !finished) checked(() => checkI5Bounded(run, gate.size(), config));
+        return result;
+      };
+    const guarded: Run = {
+      ...run,
+      joined: after(run.joined),
+      received: after(run.received),
+      gone: after(run.gone),
+      refused: (worker, code, message) => {
+        counts.refused += 1;
+        run.refused(worker, code, message);
+      },
+      tick: after(run.tick),
+    };
+    mine = { run: guarded, gate, snapshot: (name) => publisher.snapshot(name), crashAt: null, downMs: 0 };
+    life = mine;
+    lastRun = guarded;
   }
 
-  let run = startCoordinator();
-  clock.every(100, () => {
-    run.tick();
-    for (const [worker, atMs] of heard) {
-      if (clock.nowMs() - atMs > 3 * HEARTBEAT_MS) disconnect(worker, "heartbeats stopped");
-    }
-  });
-  clock.every(1000, () => run.reportProgress());
-
-  function disconnect(worker: WorkerId, reason: string): void {
-    hangUp(worker, reason);
-    run.gone(worker, reason);
+  function end(downMs: number): void {
+    const ending = life;
+    if (ending === null) return;
+    life = null;
+    counts.restarts += 1;
+    if (downMs === 0) startCoordinator();
+    else clock.after(downMs, () => checked(startCoordinator));
+    ending.gate.die("the coordinator restarted");
   }
 
-  function hangUp(worker: WorkerId, reason: string): void {
-    heard.delete(worker);
-    links.delete(worker);
-    cuts.get(worker)?.(reason);
-    cuts.delete(worker);
-  }
+  startCoordinator();
+  const timers = [
+    clock.every(TICK_MS, () => {
+      life?.run.tick();
+      life?.gate.watch();
+    }),
+    clock.every(PROGRESS_MS, () => life?.run.reportProgress()),
+  ];
 
-  /** One socket as seen by a worker. */
-  function connect(handlers: TransportHandlers, isCut: () => boolean): Transport {
-    const mine = life;
+  /** One socket as seen by a worker: two lanes, and the coordinator's connection at the far end. */
+  function connect(
+    handlers: TransportHandlers,
+    wires: Wires,
+    liar: ((honest: Uint8Array) => Uint8Array[]) | null,
+  ): Transport {
     let open = true;
-    /** The worker closed: what is on its way to it is not read any more. What was sent before a close by the other side is. */
+    /** The worker closed: what is on its way to it is not read any more. */
     let deaf = false;
-    let worker: WorkerId | null = null;
-    const deliver = (callback: () => void): void => void clock.after(LATENCY_MS, () => !isCut() && callback());
-    const closeBoth = (reason: string): void => {
+    let far: GateConnection | null = null;
+    const endNear = (reason: string): void => {
       if (!open) return;
       open = false;
-      clock.after(LATENCY_MS, () => handlers.onClose(reason));
+      down.signal(() => {
+        wires.lanes.delete(up);
+        wires.lanes.delete(down);
+        handlers.onClose(reason);
+      });
     };
-    deliver(() => handlers.onOpen());
+    const breakBoth = (): void => {
+      endNear("the transport's checksum failed");
+      clock.after(LATENCY_MS, () => far?.closed("the transport's checksum failed"));
+    };
+    const shared = { clock, uniform, rates: () => rates, counts, onBroken: breakBoth };
+    const up = createLane({ ...shared, isCut: () => wires.up, noticeable: noticedByCoordinator });
+    const down = createLane({ ...shared, isCut: () => wires.down, noticeable: noticedByWorker });
+    wires.lanes.add(up);
+    wires.lanes.add(down);
+    up.signal(() => {
+      if (life === null) return endNear("nothing listens");
+      far = life.gate.accept({
+        send: (bytes) => down.send(bytes, (frame) => !deaf && handlers.onFrame(frame)),
+        close: endNear,
+      });
+      down.signal(handlers.onOpen);
+    });
+    wires.hangUp = (reason) => far?.closed(reason);
     return {
-      send(bytes) {
+      send(bytes, onSent) {
         if (!open) return;
-        deliver(() => {
-          if (mine !== life) return closeBoth("the coordinator restarted");
-          const frame = decodeFrame(bytes);
-          const message = validateWorkerMessage(frame.header, frame.payload.length);
-          if (worker !== null) heard.set(worker, clock.nowMs());
-          if (message.type !== "hello") {
-            if (worker !== null && links.has(worker)) run.received(worker, message, frame.payload);
-            return;
-          }
-          const known = message.resume !== undefined && identities.get(message.resume.worker) === message.resume.secret;
-          if (known && banned.has(message.resume.worker)) {
-            const refusal = encodeFrame({
-              type: "refused",
-              code: "banned",
-              message: "banned by the operator",
-              fatal: true,
-            });
-            deliver(() => handlers.onFrame(refusal));
-            return closeBoth("banned");
-          }
-          worker = known ? message.resume.worker : `w${nextWorker++}`;
-          heard.set(worker, clock.nowMs());
-          cuts.set(worker, closeBoth);
-          links.set(worker, (reply, payload) => {
-            const replyBytes = encodeFrame(reply, payload);
-            if (open) deliver(() => !deaf && handlers.onFrame(replyBytes));
-          });
-          run.joined(worker, { kind: message.kind, name: message.name, secret: `s${worker}` });
-        });
+        const frame = bytes.slice();
+        for (const one of liar?.(frame) ?? [frame]) up.send(one, (arrived) => far?.receive(arrived));
+        if (onSent !== undefined) clock.after(LATENCY_MS, onSent);
       },
       close(reason) {
         if (!open) return;
         deaf = true;
-        closeBoth(reason);
-        const gone = worker;
-        if (gone !== null) deliver(() => mine === life && links.has(gone) && disconnect(gone, reason));
+        endNear(reason);
+        up.signal(() => far?.closed(reason));
       },
     };
   }
 
+  function noticedByCoordinator(sent: Uint8Array, damaged: Uint8Array): boolean {
+    const frame = understood(damaged, validateWorkerMessage);
+    if (frame === null) return true;
+    if (JSON.stringify(frame.header) !== JSON.stringify(decodeFrame(sent).header)) return false;
+    if (frame.payload.length === 0 || Buffer.compare(frame.payload, decodeFrame(sent).payload) === 0) return true;
+    // Not noticed as damage, but taken for what the engine computes.
+    if ((frame.header as { type: string }).type === "examination") return false;
+    return checkPayload(codec, frame.payload, world.layout.length).problem !== undefined;
+  }
+
+  async function fetchBytes(
+    url: string,
+    range: { start: number; end: number } | undefined,
+    wires: Wires,
+  ): Promise<Uint8Array> {
+    const path = url.slice("http://sim".length);
+    if (life === null || wires.up || wires.down || uniform() < rates.drop) throw new Error(`${path}: no answer`);
+    const snapshot = path.startsWith("/snapshots/");
+    const bytes = snapshot ? life.snapshot(path.slice("/snapshots/".length)) : world.files.get(path);
+    if (bytes === null || bytes === undefined) throw new Error(`${path}: HTTP status 404`);
+    const part = (range === undefined ? bytes : bytes.subarray(range.start, range.end)).slice();
+    // The manifest is not hashed; everything else is.
+    if (!path.endsWith(".json") && uniform() < rates.corrupt) part[Math.floor(uniform() * part.length)]! ^= 1 << Math.floor(uniform() * 8); // prettier-ignore
+    return part;
+  }
+
   return {
-    clock,
-    run: () => run,
-    rounds,
-    contributions,
-    evaluations,
-    finished: () => finished,
-    hash: () => rounds.at(-1)?.hash ?? FIRST_HASH,
-    garbageRefused: () => garbage,
-    restart() {
-      for (const worker of [...heard.keys()]) heard.delete(worker);
-      links.clear();
-      const closing = [...cuts.values()];
-      cuts.clear();
-      run = startCoordinator();
-      for (const close of closing) close("the coordinator restarted");
+    clock: {
+      ...clock,
+      runUntil: (done, limitMs) =>
+        clock.runUntil(() => {
+          if (violation !== null) throw violation;
+          return done();
+        }, limitMs),
     },
-    add(options) {
-      let dead = false;
-      let cut = false;
-      const compute = simCompute(options, config, clock, (event) => !dead && session.computed(event));
-      const session = runSession(
-        { kind: "node", name: options.name, token: null, url: "http://sim", seed: streamKey(seed, mix32(options.name.length)) }, // prettier-ignore
+    run: () => life?.run ?? lastRun,
+    rounds: disk.rounds,
+    contributions: disk.contributions,
+    evaluations: disk.evaluations,
+    fillDisk(full) {
+      diskFull = full;
+    },
+    finished: () => finished,
+    hash: () => disk.rounds.at(-1)?.hash ?? reference.firstHash,
+    reference,
+    garbageRefused: () => garbage,
+    counts,
+    setFaults(next) {
+      rates = next;
+    },
+    restart({ at = "now", downMs = 0 } = {}) {
+      if (life === null) return;
+      if (at === "now") end(downMs);
+      else Object.assign(life, { crashAt: at, downMs });
+    },
+    end() {
+      for (const stop of timers) stop();
+      life?.gate.die("the run is over");
+      life = null;
+    },
+    add(given) {
+      const options = mutation.worker?.(given, added) ?? given;
+      added += 1;
+      const wires: Wires = { up: false, down: false, lanes: new Set(), hangUp: () => {} };
+      const script = new Map<number, Behaviour>();
+      const liar = options.lies === undefined ? null : createLiar(uniform, options.lies);
+      let alive = true;
+      const kill = (): void => {
+        if (!alive) return;
+        alive = false;
+        program.end();
+        // Its sockets are closed by its system, if the network lets the news through.
+        if (!wires.up) wires.hangUp("killed");
+      };
+      const program: SimProcess = startSimWorker(
         {
-          connect: (handlers) => connect({ ...handlers, onOpen: () => !dead && handlers.onOpen(), onFrame: (bytes) => !dead && handlers.onFrame(bytes), onClose: (reason) => !dead && handlers.onClose(reason) }, () => cut), // prettier-ignore
-          compute: (command) => compute.command(command),
-          nowMs: clock.nowMs,
-          every: (ms, callback) => clock.every(ms, () => !dead && callback()),
-          remember: () => {},
-          onChange: () => {},
+          ...options,
+          behaviour: (version) => {
+            const scripted = script.get(version);
+            script.delete(version);
+            return scripted ?? options.behaviour?.(version) ?? "compute";
+          },
         },
-        options.identity ?? null,
+        {
+          clock,
+          world,
+          seed: streamKey(seed, added),
+          connect: (handlers) => connect(handlers, wires, liar),
+          fetchBytes: (url, range) => fetchBytes(url, range, wires),
+          onCompute: (version, hash) => checked(() => checkI3OneTheta(options.name, version, hash, published)),
+          onSession: (state) => checked(() => checkI5Session(options.name, state)),
+          onDeath: kill,
+        },
       );
       return {
         name: options.name,
-        session: () => session,
-        partition: (value) => {
-          cut = value;
+        session: () => program.session,
+        alive: () => alive,
+        kill,
+        partition(cut) {
+          const { up, down } = typeof cut === "boolean" ? { up: cut, down: cut } : cut;
+          Object.assign(wires, { up, down });
+          for (const lane of wires.lanes) lane.healed();
         },
-        kill: () => {
-          const identity = session.state().identity;
-          dead = true;
-          if (identity !== null && links.has(identity.worker)) disconnect(identity.worker, "killed");
-        },
+        failAt: (version, how) => void script.set(version, how),
       };
     },
   };
 }
 
-/** A compute thread that takes virtual time: the same order of commands and events as shared/worker/compute.ts. */
-function simCompute(
-  { unitMs, behaviour = () => "compute", engines = ["right"] }: SimWorkerOptions,
-  config: RoundConfig,
-  clock: VirtualClock,
-  emit: (event: ComputeEvent) => void,
-): { command: (command: ComputeCommand) => void } {
-  let held: { version: number; hash: string } | null = null;
-  let announced = -1;
-  let busyUntil = 0;
-  let generation = 0;
-  let engine = 0;
-  const fallbacks: Fallback[] = [];
-  const later = (ms: number, callback: () => void): void => {
-    busyUntil = Math.max(busyUntil, clock.nowMs()) + ms;
-    const mine = generation;
-    clock.after(busyUntil - clock.nowMs(), () => mine === generation && callback());
-  };
-  /** What `forget` leaves alone. */
-  const surely = (ms: number, callback: () => void): void => {
-    busyUntil = Math.max(busyUntil, clock.nowMs()) + ms;
-    clock.after(busyUntil - clock.nowMs(), callback);
-  };
-  const prepared = (): void => emit({ type: "prepared", backend: "cpu", fallbacks: [...fallbacks], unitMs, answer: answerOf(engines[engine] ?? "wrong") }); // prettier-ignore
-  return {
-    command(command) {
-      switch (command.type) {
-        case "prepare":
-          surely(5 + 2 * unitMs, prepared);
-          return;
-        case "replaceEngine":
-          fallbacks.push({ backend: "cpu", reason: command.reason });
-          engine += 1;
-          if (engine < engines.length) surely(5 + 2 * unitMs, prepared);
-          else emit({ type: "unable", reason: `no engine left: ${command.reason}` });
-          return;
-        case "load": {
-          const { version, hash } = command.snapshot;
-          surely(1, () => {
-            held = { version, hash };
-            announced = version;
-            emit({ type: "loaded", version, hash });
-          });
-          return;
-        }
-        case "apply":
-          announced = Math.max(announced, command.version);
-          later(0, () => {
-            if (held === null) return;
-            if (held.version + 1 !== command.version) {
-              emit({ type: "diverged", version: held.version, reason: "a gap" });
-              return;
-            }
-            held = { version: command.version, hash: command.hash };
-            emit({ type: "applied", ...held });
-          });
-          return;
-        case "recycle":
-        case "pace":
-          return;
-        case "forget":
-          generation += 1;
-          busyUntil = clock.nowMs();
-          announced = held?.version ?? -1;
-          return;
-        case "work":
-          later(0, () => unit(command.lease, 0, []));
-          return;
-        default:
-          command satisfies never;
-      }
-    },
-  };
+class DiskFull extends Error {}
 
-  function unit(lease: Lease, index: number, folded: number[]): void {
-    const done = (dropped: number): void => emit({ type: "leaseDone", lease: lease.lease, dropped });
-    if (held?.version !== lease.base || announced > lease.base) return done(lease.units - index);
-    if (index === lease.units) return done(0);
-    const how = behaviour(lease);
-    if (how === "hang") return;
-    if (index === lease.units - 1) emit({ type: "nearlyIdle" });
-    const { hash } = held;
-    const cost = lease.kind === "train" ? unitMs : unitMs / 3;
-    later(cost, () => {
-      const firstUnit = lease.firstUnit + index;
-      const unitSamples = lease.kind === "train" ? config.unit : config.evaluationUnit;
-      const samplesUpTo = (end: number): number => Math.min(lease.samples, end * unitSamples);
-      const tokensOf = (first: number, count: number): number => (samplesUpTo(first + count) - samplesUpTo(first)) * config.tokensPerSample; // prettier-ignore
-      const base = { lease: lease.lease, base: lease.base, hash, lossSum: 1, computeMs: cost };
-      const bad = how === "garbage";
-      if (lease.kind === "evaluate") {
-        emit({ type: "evaluation", ...base, firstUnit, units: 1, tokens: tokensOf(firstUnit, 1) });
-      } else {
-        folded.push(unitValue(hash, lease.origin + firstUnit * config.unit));
-        const whole = !config.strict && index === lease.units - 1;
-        if (config.strict || whole) {
-          const payload = allocatePayload(PAYLOAD_BYTES);
-          new Float64Array(payload.buffer, payload.byteOffset)[0] = bad ? NaN : folded.reduce((a, b) => a + b, 0);
-          const first = config.strict ? firstUnit : lease.firstUnit;
-          const units = config.strict ? 1 : lease.units;
-          emit({ type: "contribution", ...base, firstUnit: first, units, tokens: tokensOf(first, units), payload });
-          folded.length = 0;
-        }
-      }
-      unit(lease, index + 1, folded);
-    });
+/** A worker's network: what is cut, and what waits. */
+type Wires = { up: boolean; down: boolean; readonly lanes: Set<Lane>; hangUp: (reason: string) => void };
+
+function noticedByWorker(sent: Uint8Array, damaged: Uint8Array): boolean {
+  const frame = understood(damaged, validateCoordinatorMessage);
+  // An update's bytes are checked by the hash of the θ that they lead to.
+  return frame === null || JSON.stringify(frame.header) === JSON.stringify(decodeFrame(sent).header);
+}
+
+function understood(
+  bytes: Uint8Array,
+  validate: (header: unknown, payloadBytes: number) => unknown,
+): { header: unknown; payload: Uint8Array } | null {
+  // prettier-ignore
+  try {
+    const frame = decodeFrame(bytes);
+    validate(frame.header, frame.payload.length);
+    return frame;
+  } catch {
+    return null;
   }
 }
 

@@ -4,6 +4,9 @@ export type VirtualClock = {
   readonly nowMs: () => number;
   readonly after: (ms: number, callback: () => void) => () => void;
   readonly every: (ms: number, callback: () => void) => () => void;
+  readonly sleep: (ms: number) => Promise<void>;
+  /** Callbacks that are still to come. */
+  readonly pending: () => number;
   /** Carries out what is due until `done` or until `limitMs`; promises settle in between. */
   readonly runUntil: (done: () => boolean, limitMs: number) => Promise<void>;
 };
@@ -11,6 +14,7 @@ export type VirtualClock = {
 export function virtualClock(): VirtualClock {
   let nowMs = 0;
   let sequence = 0;
+  let cancelled = 0;
   // A binary heap on (at, sequence).
   const heap: { at: number; sequence: number; callback: (() => void) | null }[] = [];
   const before = (a: number, b: number): boolean => {
@@ -30,6 +34,7 @@ export function virtualClock(): VirtualClock {
       child = parent;
     }
     return () => {
+      if (entry.callback !== null) cancelled += 1;
       entry.callback = null;
     };
   }
@@ -52,29 +57,39 @@ export function virtualClock(): VirtualClock {
     after,
     every(ms, callback) {
       let stopped = false;
-      const again = (): void => {
-        if (stopped) return;
+      let cancel = after(ms, again);
+      function again(): void {
         callback();
-        after(ms, again);
-      };
-      after(ms, again);
+        if (!stopped) cancel = after(ms, again);
+      }
       return () => {
         stopped = true;
+        cancel();
       };
     },
+    sleep: (ms) => new Promise((resolve) => after(ms, resolve)),
+    pending: () => heap.length - cancelled,
     async runUntil(done, limitMs) {
       while (!done()) {
         const next = pop();
         if (next === undefined) throw new Error(`nothing is going to happen any more, at ${nowMs} ms`);
         if (next.at > limitMs) throw new Error(`not done after ${limitMs} ms of virtual time`);
-        if (next.callback === null) continue;
+        if (next.callback === null) {
+          cancelled -= 1;
+          continue;
+        }
+        const { callback } = next;
+        next.callback = null;
         nowMs = next.at;
-        next.callback();
-        // Whatever the callback resolved is carried on before time moves.
-        await Promise.resolve();
-        await Promise.resolve();
-        await Promise.resolve();
+        callback();
+        // Whatever the callback resolved is carried on before time moves, however long the chain of promises.
+        await settled();
       }
     },
   };
+}
+
+/** Resolves after every promise job that is under way: jobs run before the event loop turns. */
+function settled(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

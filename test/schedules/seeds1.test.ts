@@ -1,0 +1,3 @@
+import { scheduleTests } from "../support/sim/scheduleTests.ts";
+
+scheduleTests(0, 2500);

@@ -1,0 +1,3 @@
+import { scheduleTests } from "../support/sim/scheduleTests.ts";
+
+scheduleTests(2500, 5000);

@@ -1,0 +1,3 @@
+import { scheduleTests } from "../support/sim/scheduleTests.ts";
+
+scheduleTests(7500, 10000);
