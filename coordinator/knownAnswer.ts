@@ -44,7 +44,7 @@ export async function knownAnswer(options: {
   const before = await readStored(path);
   if (before?.question === question) return answerOf(before);
   const { code, stdout, stderr } = await runProgramFile(
-    "worker-node/knownAnswer.ts",
+    "worker-node/knownAnswer",
     [JSON.stringify(run), corpusDir],
     signal,
   );
