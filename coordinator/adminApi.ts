@@ -3,7 +3,7 @@
  * make a browser send that header, so there is nothing to forge; wrong tokens are counted per address.
  */
 import { Hono } from "hono";
-import type { Context } from "hono";
+import type { Context, ErrorHandler } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { createMiddleware } from "hono/factory";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
@@ -34,6 +34,8 @@ export type AdminConfig = {
   readonly bans: () => readonly unknown[];
   readonly snapshot: () => Promise<{ readonly version: number; readonly path: string }>;
   readonly eventsAfter: (id: number, limit: number) => readonly AdminEvent[];
+  /** Answers a request that failed for a reason of ours. */
+  readonly onError: ErrorHandler;
   /** What was done, for the ledger. */
   readonly onAction: (text: string) => void;
 };
@@ -173,7 +175,7 @@ export function adminApi(config: AdminConfig): Hono {
     throw new AdminError(404, "not-found", "no such operation");
   });
   app.onError((error, context) => {
-    if (!(error instanceof AdminError)) throw error;
+    if (!(error instanceof AdminError)) return config.onError(error, context);
     context.header("Cache-Control", "no-store");
     return context.json({ error: { code: error.code, message: error.message } }, error.status);
   });

@@ -39,7 +39,10 @@ export async function serveFile(
   };
   const range = parseRange(context.req.header("range"), found.size);
   if (range === "unsatisfiable") {
-    return new Response(null, { status: 416, headers: { ...headers, "Content-Range": `bytes */${found.size}` } });
+    return new Response(null, {
+      status: 416,
+      headers: { ...headers, "Content-Length": "0", "Content-Range": `bytes */${found.size}` },
+    });
   }
   const { start, end } = range ?? { start: 0, end: found.size };
   headers["Content-Length"] = String(end - start);

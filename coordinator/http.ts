@@ -1,5 +1,7 @@
 /** @file The HTTP side (Hono): health, status, metrics, and everything large and immutable. */
 import { Hono } from "hono";
+import type { ErrorHandler } from "hono";
+import { secureHeaders } from "hono/secure-headers";
 import type { Registry } from "prom-client";
 import { IMMUTABLE, serveFile } from "./files.ts";
 import type { Publisher } from "./publish.ts";
@@ -23,6 +25,7 @@ export type HttpConfig = {
   readonly dashboard: Hono;
   /** What changes the run. */
   readonly admin: Hono;
+  readonly onError: ErrorHandler;
 };
 
 /** Where the corpus is served, below its id. */
@@ -38,8 +41,10 @@ export function createHttp({
   snapshotDir,
   dashboard,
   admin,
+  onError,
 }: HttpConfig): Hono {
   const app = new Hono();
+  app.use("*", pageHeaders);
   app.get("/healthz", (context) => context.text("ok\n", 200, { "Cache-Control": "no-store" }));
   app.get("/status", (context) => context.json(status(), 200, { "Cache-Control": "no-store" }));
   app.get("/metrics", async (context) =>
@@ -70,6 +75,42 @@ export function createHttp({
   app.get("/assets/:file", (context) => serveFile(context, `${pagesDir}/assets`, context.req.param("file"), IMMUTABLE));
   // The page itself must be asked for again: it names the assets of the build in use.
   app.get("/", (context) => serveFile(context, pagesDir, "index.html", "no-cache"));
+  app.onError(onError);
   app.notFound((context) => context.text("not found\n", 404));
   return app;
+}
+
+/**
+ * Pages load nothing from elsewhere, talk to nobody else, and are shown in nobody's frame. Compiling WebAssembly is allowed, for
+ * the tfjs backend of that name; evaluating text as a script is not. TLS, and so HSTS, is the proxy's.
+ */
+const pageHeaders = secureHeaders({
+  contentSecurityPolicy: {
+    defaultSrc: ["'none'"],
+    scriptSrc: ["'self'", "'wasm-unsafe-eval'"],
+    styleSrc: ["'self'"],
+    imgSrc: ["'self'", "data:"],
+    connectSrc: ["'self'"],
+    workerSrc: ["'self'"],
+    manifestSrc: ["'self'"],
+    baseUri: ["'none'"],
+    formAction: ["'none'"],
+    frameAncestors: ["'none'"],
+  },
+  referrerPolicy: "no-referrer",
+  xFrameOptions: "DENY",
+  crossOriginOpenerPolicy: "same-origin",
+  crossOriginResourcePolicy: "same-origin",
+  strictTransportSecurity: false,
+});
+
+/** Answers a request that failed for a reason of ours, a file that cannot be read or a bug, and reports it. */
+export function answerFailure(report: (text: string) => void): ErrorHandler {
+  return (error, context) => {
+    // Peers go away in the middle of what they send: no failure of ours, and nothing to fill a log with.
+    if ((error as NodeJS.ErrnoException).code !== "ECONNRESET") {
+      report(`${context.req.method} ${context.req.path}: ${error.message}`.slice(0, 500));
+    }
+    return context.text("this request failed; the run's events say why\n", 500);
+  };
 }

@@ -25,7 +25,7 @@ import type { Corpus } from "./corpus.ts";
 import { dashboardRoutes } from "./dashboardRoutes.ts";
 import { diskProblem } from "./diskProblem.ts";
 import { openHistory } from "./history.ts";
-import { CORPUS_PATH, createHttp } from "./http.ts";
+import { answerFailure, CORPUS_PATH, createHttp } from "./http.ts";
 import { knownAnswer } from "./knownAnswer.ts";
 import { openLedger } from "./ledger.ts";
 import type { EvaluationRow, RoundRow } from "./ledger.ts";
@@ -237,6 +237,11 @@ export async function serve(options: ServeOptions): Promise<Served> {
   known?.catch((error: unknown) => stopping.signal.aborted || fail(error));
   const valTokens = corpus.manifest.splits.val.tokens;
   const windows = (samples: number | "all"): number => evaluationWindows(valTokens, model.context, samples);
+  const writeEvent = (code: string, text: string): void => {
+    options.onEvent?.(code, text);
+    ledger.event(Date.now(), code, text);
+  };
+  const logEvent = createEventLog(writeEvent, nowMs);
   const run: Run = createRun(
     {
       description,
@@ -285,10 +290,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       commitRound: ledger.commitRound,
       creditOf: ledger.creditOf,
       recordEvaluation: ledger.recordEvaluation,
-      logEvent: createEventLog((code, text) => {
-        options.onEvent?.(code, text);
-        ledger.event(Date.now(), code, text);
-      }, nowMs),
+      logEvent,
       flush: ledger.flush,
       snapshot: async () => void (await optimizer.snapshot()),
       rememberWorker: ({ secret, kind, name, backend }, id: WorkerId) =>
@@ -318,7 +320,9 @@ export async function serve(options: ServeOptions): Promise<Served> {
     pagesDir: options.pagesDir,
     nowMs,
   });
+  const onError = answerFailure((text) => logEvent("http-error", text));
   const admin = adminApi({
+    onError,
     token: options.adminToken ?? secretFile(join(runDir, ADMIN_TOKEN_FILE)),
     addressOf: ({ env }) => guard.addressOf((env as HttpBindings).incoming) ?? "own",
     nowMs,
@@ -338,7 +342,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       return { version, path: SNAPSHOT_PATH + basename(paramsPath) };
     },
     eventsAfter: history.eventsAfter,
-    onAction: (text) => ledger.event(Date.now(), "operator", text),
+    onAction: (text) => writeEvent("operator", text),
   });
   const app = createHttp({
     corpusDir: corpus.dir,
@@ -350,6 +354,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     snapshotDir,
     dashboard,
     admin,
+    onError,
   });
   const answer = getRequestListener(app.fetch);
   server.on("request", (request, response) => {

@@ -38,6 +38,9 @@ beforeEach(() => {
     bans: () => [{ worker: "known" }],
     snapshot: () => Promise.resolve({ version: 7, path: "/snapshots/7-0.safetensors" }),
     eventsAfter: (id, limit) => (id < 5 ? [{ id: 5, atMs: 1, code: "joined", text: `at most ${limit}` }] : []),
+    onError: (error) => {
+      throw error;
+    },
     onAction: (text) => void log.push(text),
   });
 });
