@@ -88,6 +88,9 @@ export type StoredContribution = Omit<ContributionRow, "lease"> & {
   readonly lease: LeaseId | null;
 };
 
+/** In the run's folder. */
+export const LEDGER_FILE = "ledger.sqlite";
+
 /** Reading only: what the command-line programs use, also while a coordinator writes. */
 export type LedgerReader = {
   readonly lastRound: () => StoredRound | null;
@@ -105,6 +108,8 @@ export type LedgerReader = {
   readonly tokens: () => number;
   readonly isBanned: (id: WorkerId) => boolean;
   readonly bans: () => readonly BanRow[];
+  /** What is wrong with the file itself; null when nothing is. Reads all of it. */
+  readonly integrity: () => string | null;
   /** The reason of the operator's pause; null while the run is not paused. */
   readonly pause: () => string | null;
   /** Of the committed rounds, by all visits of this worker. */
@@ -303,6 +308,8 @@ export function readLedger(file: string): LedgerReader {
         `${file}: a ledger of schema ${version}, this program reads ${SCHEMA_VERSION}; start the run once`,
       );
     }
+    // One state of the ledger for everything that is asked, whatever a coordinator commits meanwhile.
+    database.exec("BEGIN");
     return readerOf(database);
   } catch (error) {
     database.close();
@@ -325,6 +332,10 @@ function readerOf(database: DatabaseSync): LedgerReader {
     events: (count) =>
       all<EventRow>(database, `SELECT atMs, code, text FROM event ORDER BY id DESC LIMIT ${count}`).reverse(),
     tokens: () => one<{ sum: number | null }>(database, "SELECT SUM(tokens) AS sum FROM round")?.sum ?? 0,
+    integrity() {
+      const [first] = all<{ quick_check: string }>(database, "PRAGMA quick_check(1)");
+      return first === undefined || first.quick_check === "ok" ? null : first.quick_check;
+    },
     isBanned: (id) => one<BanRow>(database, "SELECT * FROM ban WHERE worker = ?", id) !== null,
     bans: () => all<BanRow>(database, "SELECT * FROM ban ORDER BY atMs, worker"),
     pause: () => one<{ value: string }>(database, "SELECT value FROM setting WHERE name = 'pause'")?.value ?? null,

@@ -47,6 +47,8 @@ import { createGuardedServer, guardHttp } from "./httpGuard.ts";
 import type { Limits } from "./limits.ts";
 import type { OriginPolicy } from "./origin.ts";
 import type { TrustedProxies } from "./peerAddress.ts";
+import { lockRun, readCoordinatorFile, removeCoordinatorFile, writeCoordinatorFile } from "./runLock.ts";
+import type { RunLock } from "./runLock.ts";
 import type { Status } from "./status.ts";
 
 export type ServeOptions = {
@@ -135,6 +137,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const answerLater = notReady(server);
   // Before anything is written: a port in use is the likeliest mistake.
   await listen(server, options.host, options.port);
+  const lock = takeLock(runDir, server);
   mkdirSync(snapshotDir, { recursive: true });
   const ledger = openLedger(join(runDir, "ledger.sqlite"));
 
@@ -367,8 +370,9 @@ export async function serve(options: ServeOptions): Promise<Served> {
   ];
 
   const { port } = server.address() as AddressInfo;
+  writeCoordinatorFile(runDir, { pid: process.pid, url: urlOf(anyAddress.get(options.host) ?? options.host, port) });
   return {
-    url: `http://${options.host.includes(":") ? `[${options.host}]` : options.host}:${port}`,
+    url: urlOf(options.host, port),
     status: run.status,
     finished,
     async stop() {
@@ -390,9 +394,34 @@ export async function serve(options: ServeOptions): Promise<Served> {
         history.close();
         ledger.close();
         invites.close();
+        removeCoordinatorFile(runDir);
+        lock.release();
       }
     },
   };
+}
+
+/** Where a program on this machine reaches a coordinator that listens on all addresses. */
+const anyAddress: ReadonlyMap<string, string> = new Map([
+  ["0.0.0.0", "127.0.0.1"],
+  ["::", "::1"],
+]);
+
+function urlOf(host: string, port: number): string {
+  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** Two coordinators of one run would each commit rounds that the other does not know of. */
+function takeLock(runDir: string, server: Server): RunLock {
+  mkdirSync(runDir, { recursive: true });
+  const lock = lockRun(runDir);
+  if (lock !== null) return lock;
+  server.close();
+  const other = readCoordinatorFile(runDir);
+  const where = other === null ? "" : ` (process ${other.pid}, ${other.url})`;
+  throw new OperatorError(
+    `--run ${basename(runDir)}: another coordinator has it open${where}; must be a run that is not being served`,
+  );
 }
 
 /**
