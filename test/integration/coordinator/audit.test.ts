@@ -87,6 +87,12 @@ test("a run that was resumed is clean to its end, over the end of an epoch, and 
   expect(run("--run", "none").status).toBe(2);
 }, 180_000);
 
+function flip(path: string, at: number): void {
+  const bytes = readFileSync(path);
+  bytes[at]! ^= 1;
+  writeFileSync(path, bytes);
+}
+
 /** Each a thing that must never happen, done to a copy of the ledger; what the audit must call it. */
 const mutations: readonly (readonly [string, string, string, RegExp])[] = [
   ["a round is missing", "DELETE FROM round WHERE version = 5", "versions", /round 6 follows where 5 must be/],
@@ -158,11 +164,6 @@ test("files that are not what the ledger says are found: a flipped bit of the ne
     rmSync(join(dir, "runs/bad"), { recursive: true, force: true });
     cpSync(join(dir, "runs", from), join(dir, "runs/bad"), { recursive: true });
     return join(dir, "runs/bad");
-  };
-  const flip = (path: string, at: number): void => {
-    const bytes = readFileSync(path);
-    bytes[at]! ^= 1;
-    writeFileSync(path, bytes);
   };
   const newest = readdirSync(join(fresh("good"), "snapshots")).find((name) =>
     /^40-[0-9a-f]+\.safetensors$/.test(name),
