@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Command } from "commander";
-import { gptTensors } from "../shared/model/gpt.ts";
+import { gptTensors } from "../shared/model/gptTensors.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
 import { OperatorError } from "../shared/operatorError.ts";
 import { audit } from "./audit.ts";

@@ -10,7 +10,7 @@ import { Command } from "commander";
 import { namedTensors } from "../shared/codec/paramsFile.ts";
 import { safetensorsParts, type NamedFloats } from "../shared/codec/safetensors.ts";
 import type { Manifest } from "../shared/data/manifest.ts";
-import { gptTensors } from "../shared/model/gpt.ts";
+import { gptTensors } from "../shared/model/gptTensors.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import { hashParams } from "../shared/numerics/hash.ts";
 import { layoutOf, type ParamLayout } from "../shared/numerics/layout.ts";

@@ -14,7 +14,7 @@ import { writeParams } from "../shared/codec/paramsFile.ts";
 import { MANIFEST_FILE } from "../shared/data/manifest.ts";
 import { evaluationWindows } from "../shared/data/windows.ts";
 import { sketchLength } from "../shared/engine/examination.ts";
-import { gptTensors } from "../shared/model/gpt.ts";
+import { gptTensors } from "../shared/model/gptTensors.ts";
 import { initialParams } from "../shared/model/init.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
 import { ProtocolError } from "../shared/wire/protocol.ts";

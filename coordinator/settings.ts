@@ -13,7 +13,7 @@ import { defaultLimits } from "./limits.ts";
 import { parseNetwork } from "./peerAddress.ts";
 import { logKinds, type LogKind } from "./log.ts";
 
-export type EngineChoice = "auto" | "onnx" | "wasm" | "cpu";
+export type EngineChoice = "auto" | "webgpu" | "onnx" | "wasm" | "cpu";
 
 /** By path in run.yaml: `optimizer.beta1` is the key `beta1` below the key `optimizer`. */
 export type SettingValues = {
@@ -298,7 +298,7 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     group: "Process",
     flag: "--engine <name>",
     about: "what they compute with (default: auto, the fastest that starts)",
-    ...choice(["auto", "onnx", "wasm", "cpu"]),
+    ...choice(["auto", "webgpu", "onnx", "wasm", "cpu"]),
     form: "text",
   },
   host: {

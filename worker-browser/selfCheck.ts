@@ -4,7 +4,7 @@
  */
 import { createEagerEngine } from "../shared/engine/eager.ts";
 import type { Batch } from "../shared/engine/engine.ts";
-import { gptTensors } from "../shared/model/gpt.ts";
+import { gptTensors } from "../shared/model/gptTensors.ts";
 import { initialParams } from "../shared/model/init.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";

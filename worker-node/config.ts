@@ -1,7 +1,7 @@
 /** @file Flags of `npm run worker`. */
 import { hostname } from "node:os";
 import { Command, InvalidArgumentError, Option } from "commander";
-import type { EnginePreference } from "./engine.ts";
+import { enginePreferences, type EnginePreference } from "./engine.ts";
 import { logKinds, type LogKind } from "./log.ts";
 
 export type WorkerConfig = {
@@ -27,7 +27,7 @@ export function parseWorkerArguments(argv: readonly string[]): WorkerConfig {
         .makeOptionMandatory(),
     )
     .option("--threads <n>", "threads for computing", parseThreads, 1)
-    .addOption(new Option("--engine <name>", "what computes").choices(["auto", "onnx", "wasm", "cpu"]).default("auto"))
+    .addOption(new Option("--engine <name>", "what computes").choices(enginePreferences).default("auto"))
     .option("--name <name>", "what the coordinator's operator sees", parseName, hostname().slice(0, 64))
     // Not as a default value: --help would show it.
     .addOption(new Option("--token <token>", "the run's token, or an invite's").env("MANYHANDS_TOKEN"))

@@ -1,4 +1,7 @@
-/** @file Chooses the engine of a Node worker: ONNX Runtime, else tfjs in WebAssembly, else tfjs in JavaScript. No step down is silent. */
+/**
+ * @file Chooses the engine of a Node worker: a GPU through WebGPU, else ONNX Runtime, else tfjs in WebAssembly, else tfjs in
+ * JavaScript. No step down is silent.
+ */
 import { createRequire } from "node:module";
 import path from "node:path";
 import { createEagerEngine } from "../shared/engine/eager.ts";
@@ -6,7 +9,8 @@ import type { Backend, Engine } from "../shared/engine/engine.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 
-export type EnginePreference = "auto" | "onnx" | "wasm" | "cpu";
+export const enginePreferences = ["auto", "webgpu", "onnx", "wasm", "cpu"] as const;
+export type EnginePreference = (typeof enginePreferences)[number];
 
 /** An engine that was tried and did not start, and why. */
 export type Fallback = { readonly backend: Backend; readonly reason: string };
@@ -29,7 +33,7 @@ export async function createNodeEngine({
   avoid?: readonly Fallback[];
 }): Promise<{ engine: Engine; fallbacks: Fallback[] }> {
   const fallbacks: Fallback[] = [];
-  for (const backend of preference === "auto" ? (["onnx", "wasm", "cpu"] as const) : [preference]) {
+  for (const backend of preference === "auto" ? await candidates() : [preference]) {
     const avoided = avoid.find((fallback) => fallback.backend === backend);
     if (avoided !== undefined) {
       fallbacks.push(avoided);
@@ -45,10 +49,17 @@ export async function createNodeEngine({
   throw new Error(`no engine started: ${fallbacks.map(({ backend, reason }) => `${backend}: ${reason}`).join("; ")}`);
 }
 
+/** Best first. A machine without a GPU has not fallen back; one whose GPU fails has, and that is said. */
+async function candidates(): Promise<Exclude<EnginePreference, "auto">[]> {
+  const hasGpu = await (await import("./webgpuEngine.ts")).hasGpu();
+  return [...(hasGpu ? (["webgpu"] as const) : []), "onnx", "wasm", "cpu"];
+}
+
 type Start = (options: { spec: ModelSpec; layout: ParamLayout; threads: number }) => Promise<Engine>;
 
 /** Imported when tried: each library is large, and one that is missing must not take the others down. */
-const start: Readonly<Record<"onnx" | "wasm" | "cpu", Start>> = {
+const start: Readonly<Record<Exclude<EnginePreference, "auto">, Start>> = {
+  webgpu: async ({ spec, layout }) => (await import("./webgpuEngine.ts")).createWebgpuEngine({ spec, layout }),
   onnx: async (options) => (await import("./onnxEngine.ts")).createOnnxEngine(options),
   wasm: async ({ spec, layout }) => {
     const { setWasmPaths } = await import("@tensorflow/tfjs-backend-wasm");

@@ -8,14 +8,14 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { readParams } from "../shared/codec/paramsFile.ts";
 import { readSafetensors } from "../shared/codec/safetensors.ts";
 import { generateText } from "../shared/engine/generate.ts";
-import { gptTensors } from "../shared/model/gpt.ts";
+import { gptTensors } from "../shared/model/gptTensors.ts";
 import { parseModelSpec } from "../shared/model/parseSpec.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import { hashParams } from "../shared/numerics/hash.ts";
 import { layoutOf, type ParamLayout } from "../shared/numerics/layout.ts";
 import { fileProblem, OperatorError } from "../shared/operatorError.ts";
 import { readTokenizerJson } from "../shared/tokenizer/tokenizerJson.ts";
-import { createNodeEngine, type EnginePreference } from "./engine.ts";
+import { createNodeEngine, enginePreferences, type EnginePreference } from "./engine.ts";
 
 type Flags = {
   readonly run?: string;
@@ -135,7 +135,7 @@ function parseFlags(argv: readonly string[]): Flags {
       "the same seed, the same text (default: another each time)",
       whole(0, Number.MAX_SAFE_INTEGER),
     )
-    .addOption(new Option("--engine <name>", "what computes").choices(["auto", "onnx", "wasm", "cpu"]).default("auto"))
+    .addOption(new Option("--engine <name>", "what computes").choices(enginePreferences).default("auto"))
     .option("--threads <n>", "threads for computing", whole(1, 1024), availableParallelism())
     .option("--runs-dir <dir>", "where the runs are", "runs")
     .exitOverride()

@@ -5,7 +5,7 @@
 import { open, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { examine } from "../shared/engine/examination.ts";
-import { gptTensors } from "../shared/model/gpt.ts";
+import { gptTensors } from "../shared/model/gptTensors.ts";
 import { initialParams } from "../shared/model/init.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
 import { squaredNormOf } from "../shared/numerics/norm.ts";

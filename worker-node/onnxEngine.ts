@@ -7,7 +7,8 @@ import { checkBatch, checkInputs, masksFor, maskShapes } from "../shared/engine/
 import type { Batch, Engine } from "../shared/engine/engine.ts";
 import { lowerToOnnx } from "../shared/engine/onnx.ts";
 import { encodeModel } from "../shared/engine/onnxProto.ts";
-import { GRADIENT, MASK, PARAM, stepGraph, type StepKind } from "../shared/engine/stepGraph.ts";
+import { stepGraph } from "../shared/engine/stepGraph.ts";
+import { GRADIENT, MASK, PARAM, type StepKind } from "../shared/engine/stepKind.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 

@@ -1,6 +1,6 @@
 /** @file What every engine checks and derives from a batch before it computes. */
 import { type DropoutKey, dropoutMasks } from "../model/dropoutMask.ts";
-import { gptDropoutSites } from "../model/gpt.ts";
+import { gptDropoutSites } from "../model/gptTensors.ts";
 import type { ModelSpec } from "../model/spec.ts";
 import type { TensorShape } from "../numerics/layout.ts";
 import type { Batch } from "./engine.ts";
@@ -33,10 +33,14 @@ export function checkBatch(spec: ModelSpec, { inputs, targets, batchSize }: Batc
   return tokens;
 }
 
+/** Where the model drops values, in the order that numbers the sites; none without dropout. */
+export function dropoutSites(spec: ModelSpec): TensorShape[] {
+  return spec.dropout === 0 ? [] : gptDropoutSites(spec);
+}
+
 /** The dropout sites with their masks' shapes for a whole batch: rows [B·T, d] or attention [B, H, T, T]; none without dropout. */
 export function maskShapes(spec: ModelSpec, batchSize: number): TensorShape[] {
-  if (spec.dropout === 0) return [];
-  return gptDropoutSites(spec).map(({ name, shape: [first = 0, ...rest] }) => ({
+  return dropoutSites(spec).map(({ name, shape: [first = 0, ...rest] }) => ({
     name,
     shape: rest.length === 1 ? [batchSize * first, ...rest] : [batchSize, first, ...rest],
   }));

@@ -6,14 +6,8 @@ import type { ModelSpec } from "../model/spec.ts";
 import type { ParamLayout } from "../numerics/layout.ts";
 import { maskShapes } from "./batch.ts";
 import type { Graph } from "./graph.ts";
+import { GRADIENT, MASK, PARAM, type StepKind } from "./stepKind.ts";
 import { trace } from "./trace.ts";
-
-export type StepKind = "gradient" | "loss" | "logits";
-
-/** Prefixes of the graph's input and output names: a parameter, its gradient, a dropout mask. */
-export const PARAM = "param:";
-export const GRADIENT = "gradient:";
-export const MASK = "mask:";
 
 /**
  * Inputs: every parameter, `inputs` [N] int32, and as needed `targets` [N] int32 and every mask. Outputs: `loss` or

@@ -3,7 +3,7 @@
  * Shapes ride on the lines: B sequences of T tokens, N = B·T rows, d features, V token ids.
  */
 import * as tf from "@tensorflow/tfjs-core";
-import type { TensorShape } from "../numerics/layout.ts";
+import { blockNames } from "./gptTensors.ts";
 import { attention } from "./ops/attention.ts";
 import { crossEntropy } from "./ops/crossEntropy.ts";
 import { dropout } from "./ops/dropout.ts";
@@ -13,43 +13,8 @@ import { layerNorm } from "./ops/layerNorm.ts";
 import { linear } from "./ops/linear.ts";
 import type { ModelSpec } from "./spec.ts";
 
-/** Tensors by name: the parameters of {@link gptTensors}, or the dropout masks of {@link gptDropoutSites}. */
+/** Tensors by name: the parameters of gptTensors, or the dropout masks of gptDropoutSites (gptTensors.ts). */
 export type Tensors = Readonly<Record<string, tf.Tensor>>;
-
-/** Every parameter's name and shape, in GPT-2's names; weights are [in, out]. */
-export function gptTensors({ layers, width, context, vocabulary, bias }: ModelSpec): TensorShape[] {
-  const withBias = (name: string, shape: readonly number[]): TensorShape[] => [
-    { name: `${name}.weight`, shape },
-    ...(bias ? [{ name: `${name}.bias`, shape: shape.slice(-1) }] : []),
-  ];
-  const block = (h: string): TensorShape[] => [
-    ...withBias(`${h}.ln_1`, [width]),
-    ...withBias(`${h}.attn.c_attn`, [width, 3 * width]),
-    ...withBias(`${h}.attn.c_proj`, [width, width]),
-    ...withBias(`${h}.ln_2`, [width]),
-    ...withBias(`${h}.mlp.c_fc`, [width, 4 * width]),
-    ...withBias(`${h}.mlp.c_proj`, [4 * width, width]),
-  ];
-  return [
-    { name: "wte.weight", shape: [vocabulary, width] },
-    { name: "wpe.weight", shape: [context, width] },
-    ...blockNames(layers).flatMap(block),
-    ...withBias("ln_f", [width]),
-  ];
-}
-
-/** Where values are dropped, and the shape of one sample's mask; the order numbers the sites for the mask's key. */
-export function gptDropoutSites({ layers, heads, width, context }: ModelSpec): TensorShape[] {
-  const rows = [context, width];
-  return [
-    { name: "embedding", shape: rows },
-    ...blockNames(layers).flatMap((h) => [
-      { name: `${h}.attn`, shape: [heads, context, context] },
-      { name: `${h}.attn.residual`, shape: rows },
-      { name: `${h}.mlp.residual`, shape: rows },
-    ]),
-  ];
-}
 
 /**
  * Logits of the next token at every position. Shapes: inputs [N] int32, masks [B·rows, d] or [B, H, T, T] → [N, V].
@@ -103,8 +68,4 @@ export function gptLoss(
   { inputs, targets, masks }: { inputs: tf.Tensor1D; targets: tf.Tensor1D; masks?: Tensors },
 ): tf.Scalar {
   return crossEntropy(gptLogits(spec, params, inputs, masks), targets);
-}
-
-function blockNames(layers: number): string[] {
-  return Array.from({ length: layers }, (_, layer) => `h.${layer}`);
 }

@@ -40,3 +40,8 @@ export function layoutOf(tensors: readonly TensorShape[]): ParamLayout {
   }
   return { slots, length: offset, parameters };
 }
+
+/** Elements of a tensor. */
+export function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, extent) => product * extent, 1);
+}

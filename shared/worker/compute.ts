@@ -6,7 +6,7 @@ import { decodeApply, elementsOf, encode, encodedBytes } from "../codec/codec.ts
 import { readParams } from "../codec/paramsFile.ts";
 import type { Engine } from "../engine/engine.ts";
 import { examine } from "../engine/examination.ts";
-import { gptTensors } from "../model/gpt.ts";
+import { gptTensors } from "../model/gptTensors.ts";
 import { hashParams } from "../numerics/hash.ts";
 import { layoutOf } from "../numerics/layout.ts";
 import type { ParamLayout } from "../numerics/layout.ts";

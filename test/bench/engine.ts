@@ -11,7 +11,7 @@ import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import * as ort from "onnxruntime-node";
 import { encodeModel } from "../../shared/engine/onnxProto.ts";
-import { gptTensors } from "../../shared/model/gpt.ts";
+import { gptTensors } from "../../shared/model/gptTensors.ts";
 import { initialParams } from "../../shared/model/init.ts";
 import { type ModelSpec, presets } from "../../shared/model/spec.ts";
 import { layoutOf } from "../../shared/numerics/layout.ts";

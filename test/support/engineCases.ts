@@ -1,6 +1,6 @@
 /** @file Small models and batches on which engines are compared: odd shapes, bias, dropout and ignored targets where formulas differ. */
 import type { Batch } from "../../shared/engine/engine.ts";
-import { gptTensors } from "../../shared/model/gpt.ts";
+import { gptTensors } from "../../shared/model/gptTensors.ts";
 import { initialParams } from "../../shared/model/init.ts";
 import type { ModelSpec } from "../../shared/model/spec.ts";
 import { layoutOf, type ParamLayout } from "../../shared/numerics/layout.ts";

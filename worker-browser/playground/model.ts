@@ -6,7 +6,7 @@ import { readParams } from "../../shared/codec/paramsFile.ts";
 import { readSafetensors } from "../../shared/codec/safetensors.ts";
 import { createEagerEngine, type EagerEngine } from "../../shared/engine/eager.ts";
 import { generateTokens } from "../../shared/engine/generate.ts";
-import { gptTensors } from "../../shared/model/gpt.ts";
+import { gptTensors } from "../../shared/model/gptTensors.ts";
 import { analogy, nearestTokens, type Embedding, type Neighbour } from "../../shared/model/neighbours.ts";
 import { parseModelSpec } from "../../shared/model/parseSpec.ts";
 import { samplingProbabilities } from "../../shared/model/sample.ts";

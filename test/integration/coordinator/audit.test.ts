@@ -9,7 +9,7 @@ import type { AuditReport } from "../../../coordinator/audit.ts";
 import { recordBytes } from "../../../coordinator/journal.ts";
 import { readLedger } from "../../../coordinator/ledger.ts";
 import { loadRun } from "../../../coordinator/resolveRun.ts";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 import { runCoordinator, smallCorpus, smallRun, startCoordinator } from "../../support/coordinatorProcess.ts";
 

@@ -6,7 +6,7 @@ import { openOptimizer } from "../../../coordinator/optimize.ts";
 import { journalPath, readJournal } from "../../../coordinator/journal.ts";
 import { encoded } from "../../../shared/codec/codec.ts";
 import type { Batch, Engine } from "../../../shared/engine/engine.ts";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { initialParams } from "../../../shared/model/init.ts";
 import type { ModelSpec } from "../../../shared/model/spec.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 import { createNodeEngine } from "../../../worker-node/engine.ts";
 import { createOnnxEngine } from "../../../worker-node/onnxEngine.ts";

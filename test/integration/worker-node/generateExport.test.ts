@@ -10,7 +10,7 @@ import { resolveRun, storeRun, type ResolvedRun } from "../../../coordinator/res
 import { writeSnapshot } from "../../../coordinator/snapshot.ts";
 import { readParams } from "../../../shared/codec/paramsFile.ts";
 import { readSafetensors } from "../../../shared/codec/safetensors.ts";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { initialParams } from "../../../shared/model/init.ts";
 import { hashParams } from "../../../shared/numerics/hash.ts";
 import { layoutOf, type ParamLayout } from "../../../shared/numerics/layout.ts";

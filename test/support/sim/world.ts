@@ -9,7 +9,7 @@ import type { Codec } from "../../../shared/codec/codec.ts";
 import { MANIFEST_FILE, MANIFEST_FORMAT } from "../../../shared/data/manifest.ts";
 import type { Split } from "../../../shared/data/manifest.ts";
 import type { Batch, Engine, Loss } from "../../../shared/engine/engine.ts";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { hashParams } from "../../../shared/numerics/hash.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 import type { ParamLayout } from "../../../shared/numerics/layout.ts";

@@ -5,7 +5,7 @@ import { createEagerEngine } from "../../../shared/engine/eager.ts";
 import type { Engine } from "../../../shared/engine/engine.ts";
 import { examinationBatch, examinationParams, examine, sketchOf } from "../../../shared/engine/examination.ts";
 import type { Answer } from "../../../shared/engine/examination.ts";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import type { ModelSpec } from "../../../shared/model/spec.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 

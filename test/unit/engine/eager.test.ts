@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import { describe, expect, test } from "vitest";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
 import { dropoutMasks } from "../../../shared/model/dropoutMask.ts";
-import { gptDropoutSites } from "../../../shared/model/gpt.ts";
+import { gptDropoutSites } from "../../../shared/model/gptTensors.ts";
 import { type EngineCase, engineCases, relativeL2 } from "../../support/engineCases.ts";
 import { finiteDifferences, gptLossF64 } from "../../support/gptF64.ts";
 

@@ -3,7 +3,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import { expect, test } from "vitest";
 import { stepGraph } from "../../../shared/engine/stepGraph.ts";
 import { trace } from "../../../shared/engine/trace.ts";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { presets } from "../../../shared/model/spec.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 

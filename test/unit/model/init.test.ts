@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { initialParams } from "../../../shared/model/init.ts";
 import { presets } from "../../../shared/model/spec.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";

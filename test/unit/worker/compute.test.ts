@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { writeParams } from "../../../shared/codec/paramsFile.ts";
 import type { Manifest } from "../../../shared/data/manifest.ts";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { initialParams } from "../../../shared/model/init.ts";
 import { hashParams } from "../../../shared/numerics/hash.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";

@@ -1,0 +1,34 @@
+/** @file The flat arenas (θ, gradients, optimizer state) as GPU buffers: one each, or several where a buffer may not be that large. */
+import type { ParamLayout, TensorSlot } from "../../numerics/layout.ts";
+
+export type Segment = {
+  /** Elements [start, end) of the arena. */
+  readonly start: number;
+  readonly end: number;
+};
+
+/** Cut between tensors, and as late as possible. @throws RangeError naming a tensor that is larger than a buffer may be. */
+export function arenaSegments(layout: ParamLayout, maxBufferBytes: number): Segment[] {
+  const segments: Segment[] = [];
+  let start = 0;
+  for (const [i, slot] of layout.slots.entries()) {
+    const end = layout.slots[i + 1]?.offset ?? layout.length;
+    if (4 * (end - slot.offset) > maxBufferBytes) {
+      throw new RangeError(
+        `parameter "${slot.name}" has ${4 * slot.size} bytes, a buffer of this device ${maxBufferBytes}`,
+      );
+    }
+    if (4 * (end - start) > maxBufferBytes) {
+      segments.push({ start, end: slot.offset });
+      start = slot.offset;
+    }
+  }
+  return [...segments, { start, end: layout.length }];
+}
+
+/** The slot's tensor by name. */
+export function slotNamed({ slots }: ParamLayout, name: string): TensorSlot {
+  const slot = slots.find((slot) => slot.name === name);
+  if (!slot) throw new Error(`the layout has no parameter "${name}"`);
+  return slot;
+}

@@ -1,0 +1,55 @@
+/** @file A WebGPU device of our own, with the adapter's limits, that reports its errors and its end: WebGPU throws neither. */
+import type { PlanLimits } from "./plan.ts";
+
+export type OpenDevice = {
+  readonly device: GPUDevice;
+  readonly info: GPUAdapterInfo;
+  /** A processor that plays GPU: correct, and slower than the other engines. */
+  readonly isSoftware: boolean;
+  /** The first error that the device reported without anybody having asked, or null. */
+  readonly fault: () => string | null;
+  /** Resolves with the reason when the device goes away. */
+  readonly lost: Promise<string>;
+};
+
+/** More than the defaults (128 MiB a binding is one matrix of GPT-2's vocabulary). */
+const LIMITS = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxStorageBuffersPerShaderStage",
+] as const;
+
+/** @throws Error when there is no adapter, or it has no device to give. */
+export async function openDevice(gpu: GPU): Promise<OpenDevice> {
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (adapter === null) throw new Error("there is WebGPU, but no graphics adapter for it");
+  const device = await adapter.requestDevice({
+    requiredFeatures: adapter.features.has("timestamp-query") ? ["timestamp-query"] : [],
+    requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]])),
+  });
+  let fault: string | null = null;
+  device.onuncapturederror = ({ error }) => {
+    fault ??= `WebGPU error: ${error.message.replaceAll(/\s+/g, " ").slice(0, 250)}`;
+  };
+  const lost = device.lost.then(({ reason, message }) => `the graphics device was lost (${reason}): ${message}`);
+  return { device, info: adapter.info, isSoftware: isSoftware(adapter.info), fault: () => fault, lost };
+}
+
+function isSoftware({ vendor, architecture, device, description, isFallbackAdapter }: GPUAdapterInfo): boolean {
+  return isFallbackAdapter || /swiftshader|llvmpipe|lavapipe|software|basic render/i.test(`${vendor} ${architecture} ${device} ${description}`); // prettier-ignore
+}
+
+/** What plans for this device must keep to. */
+export function limitsOf({ limits }: GPUDevice): PlanLimits {
+  return {
+    maxBindings: limits.maxStorageBuffersPerShaderStage,
+    maxWorkgroupStorageBytes: limits.maxComputeWorkgroupStorageSize,
+    maxInvocations: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
+    // Byte offsets and indices in kernels are u32.
+    maxBindingBytes: Math.min(limits.maxStorageBufferBindingSize, 2 ** 31),
+    maxBufferBytes: Math.min(limits.maxBufferSize, 2 ** 31),
+  };
+}

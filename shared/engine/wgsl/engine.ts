@@ -1,0 +1,279 @@
+/**
+ * @file The engine over compiled plans: θ and gradients in arenas on the device, a step one upload, a few hundred calls to record
+ * it, one read-back. Knows neither tfjs nor the model's code: plans come from `planFor`.
+ */
+import { streamKey } from "../../numerics/rng.ts";
+import type { ParamLayout } from "../../numerics/layout.ts";
+import type { ModelSpec } from "../../model/spec.ts";
+import { checkBatch, checkInputs, dropoutSites } from "../batch.ts";
+import type { Batch, Engine, Loss } from "../engine.ts";
+import { inMicroBatches } from "../microBatch.ts";
+import type { StepKind } from "../stepKind.ts";
+import { arenaSegments } from "./arenas.ts";
+import type { OpenDevice } from "./device.ts";
+import { limitsOf } from "./device.ts";
+import { KEYS, SEGMENTS } from "./names.ts";
+import { ALIGNMENT_OF_LOSS, type Place, type Plan } from "./plan.ts";
+import { createReplay, OutOfMemory, type Replay, submitEnds, USAGE } from "./replay.ts";
+import { writeSegments } from "./segments.ts";
+
+export type WgslEngineOptions = {
+  readonly opened: Pick<OpenDevice, "device" | "fault">;
+  readonly spec: ModelSpec;
+  readonly layout: ParamLayout;
+  readonly planFor: (kind: StepKind, batchSize: number) => Plan | Promise<Plan>;
+  readonly nowMs: () => number;
+  /** Pipelines compiled so far, of all. */
+  readonly onProgress?: (done: number, all: number) => void;
+  /** A batch did not fit the device's memory and is computed in parts of `samples`. */
+  readonly onSmallerBatch?: (samples: number) => void;
+};
+
+/** What the engine tells about its last step. */
+export type StepTimes = {
+  /** JavaScript: preparing inputs, recording and submitting. */
+  readonly hostMs: number;
+  /** From the first submit until the results were there. */
+  readonly waitMs: number;
+  readonly submits: number;
+};
+
+export type WgslEngine = Engine & { readonly lastStep: () => StepTimes; readonly replayFor: (kind: StepKind, batchSize: number) => Promise<Replay> }; // prettier-ignore
+
+/** Lease sizes vary a little at the end of an epoch; a plan holds its own activations, so old ones go. */
+const MAX_PLANS = 4;
+
+/** Until it was measured: a slow laptop's share for us. A faster device gets fewer submits from the second step on. */
+const FIRST_FLOPS_PER_MS = 2e7;
+
+/** @throws Error when the device cannot run the model, with the reason. */
+export async function createWgslEngine({
+  opened: { device, fault },
+  spec,
+  layout,
+  planFor,
+  nowMs,
+  onProgress,
+  onSmallerBatch,
+}: WgslEngineOptions): Promise<WgslEngine> {
+  const segments = arenaSegments(layout, limitsOf(device).maxBufferBytes - ALIGNMENT_OF_LOSS);
+  const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
+  const bytes = segments.map(
+    ({ start, end }, i) => 4 * (end - start) + (i === segments.length - 1 ? ALIGNMENT_OF_LOSS : 0),
+  );
+  device.pushErrorScope("out-of-memory");
+  const params = segments.map(({ start, end }) => device.createBuffer({ size: 4 * (end - start), usage }));
+  const gradients = bytes.map((size) => device.createBuffer({ size, usage }));
+  const readback = bytes.map((size) => device.createBuffer({ size, usage: USAGE.mapRead | USAGE.copyTarget }));
+  const noMemory = await device.popErrorScope();
+  const owned = [...params, ...gradients, ...readback];
+  if (noMemory) {
+    for (const buffer of owned) buffer.destroy();
+    throw new OutOfMemory(`no memory for the parameters: ${noMemory.message}`);
+  }
+
+  const compiled = new Map<string, GPUComputePipeline>();
+  const replays = new Map<string, Promise<Replay>>();
+  const sites = dropoutSites(spec).map(({ name }) => name);
+  let isLoaded = false;
+  let flopsPerMs = FIRST_FLOPS_PER_MS;
+  let most = Infinity;
+  let times: StepTimes = { hostMs: 0, waitMs: 0, submits: 0 };
+
+  const replayFor = async (kind: StepKind, batchSize: number): Promise<Replay> => {
+    const key = `${kind} ${batchSize}`;
+    const known = replays.get(key);
+    replays.delete(key);
+    const created =
+      known ??
+      (async () => {
+        const plan = await planFor(kind, batchSize);
+        return createReplay(device, plan, { params, gradients }, { compiled, ...(onProgress && { onProgress }) });
+      })();
+    replays.set(key, created); // last = most recently used
+    const [oldest] = replays.keys();
+    if (replays.size > MAX_PLANS && oldest !== undefined) {
+      const evicted = replays.get(oldest);
+      replays.delete(oldest);
+      (await evicted)?.dispose();
+    }
+    return created.catch((error: unknown) => {
+      replays.delete(key);
+      throw error;
+    });
+  };
+
+  /** Records and submits the step, and the copies that `finish` asks for with its last part. */
+  const submit = (replay: Replay, finish: (encoder: GPUCommandEncoder) => void): number => {
+    const ends = submitEnds(replay.plan.dispatches, flopsPerMs);
+    let from = 0;
+    for (const [i, end] of ends.entries()) {
+      const encoder = device.createCommandEncoder();
+      replay.record(encoder, from, end);
+      if (i === ends.length - 1) finish(encoder);
+      device.queue.submit([encoder.finish()]);
+      from = end;
+    }
+    return ends.length;
+  };
+
+  const run = async (
+    replay: Replay,
+    fill: (staging: Int32Array, plan: Plan) => void,
+    finish: (encoder: GPUCommandEncoder) => void,
+    read: () => Promise<void>,
+  ): Promise<void> => {
+    if (!isLoaded) throw new Error("load() was not called before computing");
+    const startMs = nowMs();
+    fill(replay.staging, replay.plan);
+    replay.upload();
+    const submits = submit(replay, finish);
+    const submittedMs = nowMs();
+    await read();
+    const found = fault();
+    if (found !== null) throw new Error(found);
+    const endMs = nowMs();
+    times = { hostMs: submittedMs - startMs, waitMs: endMs - submittedMs, submits };
+    const work = replay.plan.dispatches.reduce((sum, { flops, bytes }) => sum + flops + bytes, 0);
+    flopsPerMs = work / Math.max(endMs - startMs, 0.01);
+  };
+
+  const lastSize = 4 * (segments.at(-1)!.end - segments.at(-1)!.start);
+  const last = segments.length - 1;
+
+  const gradientOf = async (batch: Batch, gradient: Float32Array): Promise<number> => {
+    const replay = await replayFor("gradient", batch.batchSize);
+    let loss = NaN;
+    await run(
+      replay,
+      (staging, plan) => fillInputs(staging, plan, spec, sites, batch),
+      (encoder) => {
+        for (const [i, size] of bytes.entries()) encoder.copyBufferToBuffer(gradients[i]!, 0, readback[i]!, 0, size);
+      },
+      async () => {
+        await Promise.all(readback.map((buffer) => buffer.mapAsync(MAP_READ)));
+        for (const [i, { start, end }] of segments.entries()) {
+          gradient.set(new Float32Array(readback[i]!.getMappedRange(0, 4 * (end - start))), start);
+        }
+        loss = lossFrom(readback[last]!, lastSize);
+        for (const buffer of readback) buffer.unmap();
+      },
+    );
+    return loss;
+  };
+
+  const whole: WgslEngine = {
+    backend: "webgpu",
+    lastStep: () => times,
+    replayFor,
+    load: (theta) => {
+      if (theta.length !== layout.length)
+        throw new RangeError(`θ has ${theta.length} values, the layout ${layout.length}`);
+      for (const [i, { start, end }] of segments.entries()) {
+        device.queue.writeBuffer(params[i]!, 0, theta, start, end - start);
+      }
+      isLoaded = true;
+      return Promise.resolve();
+    },
+
+    gradient: async (batch, gradient): Promise<Loss> => {
+      const tokens = checkBatch(spec, batch);
+      return { lossSum: await gradientOf(batch, gradient), tokens };
+    },
+
+    loss: async (batch): Promise<Loss> => {
+      const tokens = checkBatch(spec, batch);
+      const replay = await replayFor("loss", batch.batchSize);
+      let lossSum = NaN;
+      await run(
+        replay,
+        (staging, plan) => fillInputs(staging, plan, spec, [], batch),
+        (encoder) => encoder.copyBufferToBuffer(gradients[last]!, lastSize, readback[last]!, lastSize, 4),
+        async () => {
+          await readback[last]!.mapAsync(MAP_READ, lastSize, 4);
+          lossSum = lossFrom(readback[last]!, lastSize);
+          readback[last]!.unmap();
+        },
+      );
+      return { lossSum, tokens };
+    },
+
+    logits: async (inputs, batchSize) => {
+      checkInputs(spec, inputs, batchSize);
+      const replay = await replayFor("logits", batchSize);
+      const place = replay.plan.outputs["logits"];
+      if (!place) throw new Error("the plan for logits has no logits");
+      const target = device.createBuffer({ size: place.bytes, usage: USAGE.mapRead | USAGE.copyTarget });
+      let values = new Float32Array();
+      await run(
+        replay,
+        (staging, plan) => put(staging, plan.inputs["inputs"], inputs),
+        (encoder) => encoder.copyBufferToBuffer(replay.bufferAt(place), place.offset, target, 0, place.bytes),
+        async () => {
+          await target.mapAsync(MAP_READ);
+          values = new Float32Array(target.getMappedRange().slice(0));
+          target.destroy();
+        },
+      );
+      return values;
+    },
+
+    dispose: async () => {
+      for (const replay of replays.values()) (await replay).dispose();
+      replays.clear();
+      for (const buffer of owned) buffer.destroy();
+    },
+  };
+  let fitting: Engine = whole;
+  /** A batch that does not fit the device goes in halves, from then on. */
+  const gradient: Engine["gradient"] = async (batch, target) => {
+    try {
+      return await fitting.gradient(batch, target);
+    } catch (error) {
+      const rows = Math.ceil(Math.min(most, batch.batchSize) / 2);
+      if (!(error instanceof OutOfMemory) || rows === Math.min(most, batch.batchSize)) throw error;
+      most = rows;
+      fitting = inMicroBatches(whole, rows);
+      onSmallerBatch?.(rows);
+      return gradient(batch, target);
+    }
+  };
+  return { ...whole, gradient };
+}
+
+function lossFrom(buffer: GPUBuffer, offset: number): number {
+  return new Float32Array(buffer.getMappedRange(offset, 4))[0] ?? NaN;
+}
+
+/** GPUMapMode.READ */
+const MAP_READ = 1;
+
+function fillInputs(
+  staging: Int32Array,
+  { inputs: places }: Plan,
+  { vocabulary }: ModelSpec,
+  sites: readonly string[],
+  batch: Batch,
+): void {
+  // prettier-ignore
+  put(staging, places["inputs"], batch.inputs);
+  put(staging, places["targets"], batch.targets);
+  const segments = places[`${SEGMENTS}inputs`];
+  if (segments) writeSegments(staging.subarray(segments.offset / 4), batch.inputs, vocabulary);
+  if (sites.length === 0) return;
+  if (!batch.dropout) throw new Error("the model has dropout, but the batch names no masks");
+  const { seed, step, samples } = batch.dropout;
+  if (samples.length !== batch.batchSize) {
+    throw new RangeError(`${samples.length} dropout samples for a batch of ${batch.batchSize}`);
+  }
+  for (const [site, name] of sites.entries()) {
+    const place = places[KEYS + name];
+    if (!place) throw new Error(`the plan has no keys for dropout at "${name}"`);
+    for (const [b, sample] of samples.entries()) staging[place.offset / 4 + b] = streamKey(seed, step, sample, site);
+  }
+}
+
+function put(staging: Int32Array, place: Place | undefined, values: Int32Array): void {
+  if (!place || place.bytes !== 4 * values.length) throw new Error(`the plan has no place for ${values.length} tokens`);
+  staging.set(values, place.offset / 4);
+}

@@ -1,0 +1,75 @@
+/** @file Σ over rows of a matrix [rows, columns]: gradients of biases, positions and gains; with one column, of everything. */
+import type { ValueId } from "../../graph.ts";
+import type { FusedOp, Step } from "../fused.ts";
+import { fourLanes, type Lanes, Shader, type ShaderContext, typeOf, writeSteps } from "../shader.ts";
+import { finishKernel, inARow, type Kernel, reduction } from "./kernel.ts";
+
+const THREADS = 256;
+
+export function columnSumKernel(context: ShaderContext, { core }: FusedOp, most: Lanes): Kernel {
+  if (core.kind !== "columnSum") throw new Error(`a sum's kernel for ${core.kind}`);
+  const { input, rows, columns, prologue, result } = core;
+  return columnSumOf(context, { input, rows, columns, prologue, outputs: [result] }, most);
+}
+
+/** The sums go to `outputs`, one after another, each an equal part of the columns. */
+export function columnSumOf(
+  context: ShaderContext,
+  {
+    input,
+    rows,
+    columns,
+    prologue = [],
+    outputs,
+  }: { input: ValueId; rows: number; columns: number; prologue?: readonly Step[]; outputs: readonly ValueId[] },
+  most: Lanes,
+): Kernel {
+  const shader = new Shader(context);
+  const own = new Set(prologue.map(({ output }) => output));
+  const size = rows * columns;
+  const part = columns / outputs.length;
+  const lanes = most === 4 && part % 4 === 0 && fourLanes(context, prologue, own, size) ? 4 : 1;
+  const T = typeOf(lanes);
+  const count = columns / lanes;
+  // Neighbouring threads read neighbouring columns; the rest of the workgroup shares the rows.
+  let across = 1;
+  while (across < 16 && across < count) across *= 2;
+  const down = THREADS / across;
+  const names = new Map<ValueId, string>();
+  const lines = writeSteps(shader, prologue, [], { lanes, size, index: "i" }, names);
+  const element = names.get(input) ?? `${shader.bind(input, T)}[i]`;
+  shader.define("reduce", downwards(T, across));
+  const results = outputs.map((id) => shader.bind(id, T, true));
+  const stores = results.map(
+    (name, i) =>
+      `if (column >= ${(i * part) / lanes}u && column < ${((i + 1) * part) / lanes}u) { ${name}[column - ${(i * part) / lanes}u] = sum; }`,
+  );
+  const { workgroups, at } = inARow(Math.ceil(count / across));
+  const body = `@compute @workgroup_size(${THREADS})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let column = ${at} * ${across}u + lane % ${across}u;
+  var own = ${T}();
+  if (column < ${count}u) {
+    for (var row = lane / ${across}u; row < ${rows}u; row += ${down}u) {
+      let i = row * ${count}u + column;
+      ${lines.join("\n      ")}
+      own += ${element};
+    }
+  }
+  let sum = reduce(lane, own);
+  if (lane < ${across}u) {
+    ${stores.join("\n    ")}
+  }
+}`;
+  return finishKernel(shader, { name: `columnSum ${rows}×${columns}`, workgroups, flops: size, body });
+}
+
+/** As {@link reduction}, stopping when one row of `across` columns is left: thread i < across holds column i's sum. */
+function downwards(type: string, across: number): string {
+  const whole = reduction(type, THREADS, (a, b) => `${a} + ${b}`).split("\n");
+  const kept = whole.filter((line) => {
+    const half = /lane < (\d+)u/.exec(line)?.[1];
+    return half === undefined || Number(half) >= across;
+  });
+  return kept.join("\n").replace("return reduced[0];", `return reduced[lane % ${across}u];`);
+}

@@ -1,0 +1,73 @@
+/** @file What every kernel file returns: its text, what it binds, how many workgroups, and what it costs. */
+import { sizeOf } from "../../../numerics/layout.ts";
+import { type Binding, type Shader } from "../shader.ts";
+
+export type Kernel = {
+  /** For people: "matMul 768×384×128 NN". */
+  readonly name: string;
+  readonly wgsl: string;
+  readonly bindings: readonly Binding[];
+  readonly workgroups: readonly [number, number, number];
+  readonly flops: number;
+  /** Of memory that the kernel must at least read and write: every tensor once for each. */
+  readonly bytes: number;
+};
+
+/** WebGPU's own bound on each dimension of a dispatch. */
+const MAX_WORKGROUPS = 65_535;
+
+/** `count` workgroups in a row, bent over into a second dimension where there are too many; `at` is their number in WGSL. */
+export function inARow(count: number): { workgroups: [number, number, number]; at: string } {
+  if (count <= MAX_WORKGROUPS) return { workgroups: [count, 1, 1], at: "group.x" };
+  const rows = Math.ceil(count / MAX_WORKGROUPS);
+  const columns = Math.ceil(count / rows);
+  return { workgroups: [columns, rows, 1], at: `(group.y * ${columns}u + group.x)` };
+}
+
+export function finishKernel(
+  shader: Shader,
+  { body, ...rest }: Pick<Kernel, "name" | "workgroups" | "flops"> & { body: string },
+): Kernel {
+  const wgsl = shader.source(body);
+  const bindings = shader.bindings();
+  const bytes = bindings.reduce((sum, binding) => sum + times(binding) * 4 * sizeOf(shader.shape(binding.value)), 0);
+  return { ...rest, wgsl, bindings, bytes };
+}
+
+/**
+ * WGSL of `reduce(lane, value)`: `combine`d over the workgroup's threads in a fixed tree, the same result for all. The barriers
+ * before and after let it be called again.
+ */
+export function reduction(type: string, threads: number, combine: (a: string, b: string) => string): string {
+  const levels: string[] = [];
+  for (let half = threads / 2; half >= 1; half /= 2) {
+    levels.push(
+      `  if (lane < ${half}u) { reduced[lane] = ${combine("reduced[lane]", `reduced[lane + ${half}u]`)}; }\n  workgroupBarrier();`,
+    );
+  }
+  return `var<workgroup> reduced: array<${type}, ${threads}>;
+fn reduce(lane: u32, value: ${type}) -> ${type} {
+  workgroupBarrier();
+  reduced[lane] = value;
+  workgroupBarrier();
+${levels.join("\n")}
+  return reduced[0];
+}`;
+}
+
+/** Threads for rows of this many values (or groups of four): a power of two, no more than there is work for. */
+export function threadsFor(work: number, most: number): number {
+  let threads = 32;
+  while (threads < most && threads < work) threads *= 2;
+  return threads;
+}
+
+/** `count` pieces of WGSL, one after another. */
+export function each(count: number, write: (i: number) => string, separator = "\n    "): string {
+  return Array.from({ length: count }, (_, i) => write(i)).join(separator);
+}
+
+/** How often a kernel goes over a binding. */
+function times({ read, write }: Binding): number {
+  return Number(read) + Number(write);
+}

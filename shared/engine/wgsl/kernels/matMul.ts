@@ -1,0 +1,156 @@
+/**
+ * @file C = op(A)·op(B), batched, with elementwise steps on every element of C. A workgroup computes a tile of C; both factors go
+ * through workgroup memory in blocks of 4×4, transposed on the way where they have to be, so that the inner loop reads four
+ * rows of A and four columns of B at once whichever way they lie in memory.
+ */
+import { sizeOf } from "../../../numerics/layout.ts";
+import type { FusedOp } from "../fused.ts";
+import { fourLanes, type Lanes, Shader, type ShaderContext, type ShaderLimits, typeOf, writeSteps } from "../shader.ts";
+import { each, finishKernel, type Kernel } from "./kernel.ts";
+
+/** A tile of rows × columns, `depth` deep in workgroup memory; each thread computes perThread × perThread of it. */
+export type Tile = { readonly size: 32 | 64 | 128; readonly depth: 16 | 32; readonly perThread: 4 | 8 };
+
+/** Largest first: the larger a tile, the less often a factor is read; but there must be enough of them to fill the device. */
+const TILES: readonly Tile[] = [
+  { size: 128, depth: 16, perThread: 8 },
+  { size: 64, depth: 32, perThread: 4 },
+  { size: 32, depth: 32, perThread: 4 },
+];
+
+/** Workgroups below which a smaller tile is worth more than its reuse: the multiprocessors of a middling GPU. */
+const ENOUGH_TILES = 32;
+
+/** By shape class and device: the largest tile of which there are enough, and that the limits allow. */
+export function chooseTile(rows: number, columns: number, batches: number, limits: ShaderLimits): Tile {
+  const allowed = TILES.filter(
+    ({ size, depth, perThread }) =>
+      (size / perThread) ** 2 <= limits.maxInvocations && 2 * 4 * size * depth <= limits.maxWorkgroupStorageBytes,
+  );
+  const last = allowed.at(-1);
+  if (!last) throw new Error(`no tile fits ${limits.maxWorkgroupStorageBytes} bytes of workgroup memory`);
+  const tiles = (size: number) => batches * Math.ceil(rows / size) * Math.ceil(columns / size);
+  // A tile of which less than half would be used is no gain either.
+  const fits = ({ size }: Tile) => rows > size / 2 && columns > size / 2 && tiles(size) >= ENOUGH_TILES;
+  return allowed.find(fits) ?? last;
+}
+
+export function matMulKernel(context: ShaderContext, { core, steps, stores }: FusedOp, most: Lanes): Kernel {
+  if (core.kind !== "matMul") throw new Error(`a product's kernel for ${core.kind}`);
+  const shader = new Shader(context);
+  const a = stored(shader.shape(core.a));
+  const b = stored(shader.shape(core.b));
+  const [rows, depth] = core.transposeA ? [a.columns, a.rows] : [a.rows, a.columns];
+  const columns = core.transposeB ? b.rows : b.columns;
+  const size = a.batches * rows * columns;
+  const own = new Set([core.result, ...steps.map(({ output }) => output)]);
+  const lanes = most === 4 && columns % 4 === 0 && fourLanes(context, steps, own, size) ? 4 : 1;
+  const lanesOf = ({ columns }: Stored): Lanes => (most === 4 && columns % 4 === 0 ? 4 : 1);
+
+  const tile = chooseTile(rows, columns, a.batches, context.limits);
+  const threads = (tile.size / tile.perThread) ** 2;
+  const side = tile.size / tile.perThread;
+  const quads = tile.size / 4;
+  const halves = tile.perThread / 4;
+  const blocks = quads * (tile.depth / 4);
+  reader(shader, "readA", core.a, a, lanesOf(a));
+  reader(shader, "readB", core.b, b, lanesOf(b));
+
+  const index = lanes === 4 ? `row * ${columns / 4}u + column` : `row * ${columns}u + column`;
+  const names = new Map([[core.result, "value"]]);
+  const whole = a.batches > 1 ? `batch * ${(rows * columns) / lanes}u + ${index}` : index;
+  const position = { lanes, size, index: "i", column: { index: "column", columns } } as const;
+  const lines = writeSteps(shader, steps, stores, position, names);
+  shader.define(
+    "finish",
+    `fn finish(batch: u32, row: u32, column: u32, value: ${typeOf(lanes)}) {
+  let i = ${whole};
+  ${lines.join("\n  ")}
+}`,
+  );
+
+  const load = (into: string, read: string, origin: string, transposed: boolean) => `
+    for (var block = lane; block < ${blocks}u; block += ${threads}u) {
+      ${
+        transposed
+          ? `let quad = block / ${tile.depth / 4}u;
+      let deep = block % ${tile.depth / 4}u;`
+          : `let quad = block % ${quads}u;
+      let deep = block / ${quads}u;`
+      }
+      let across = ${origin} + quad * 4u;
+      let down = k + deep * 4u;
+      ${each(4, (i) => (transposed ? `let r${i} = ${read}(batch, across + ${i}u, down);` : `let r${i} = ${read}(batch, down + ${i}u, across);`))}
+      ${each(4, (i) => {
+        const value = transposed ? `vec4<f32>(r0[${i}], r1[${i}], r2[${i}], r3[${i}])` : `r${i}`;
+        return `${into}[(deep * 4u + ${i}u) * ${quads}u + quad] = ${value};`;
+      })}
+    }`;
+  /** Row r and half-row c of what the thread computes. */
+  const rowOf = (r: number) => `tileRow + ty * 4u + ${(r >> 2) * (tile.size / 2) + (r & 3)}u`;
+  const columnOf = (c: number) => `tileColumn + tx * 4u + ${c * (tile.size / 2)}u`;
+  const finish = (r: number, c: number) =>
+    lanes === 4
+      ? `if (row < ${rows}u && column${c} < ${columns}u) { finish(batch, row, column${c} / 4u, c${r}_${c}); }`
+      : each(4, (i) => `if (row < ${rows}u && column${c} + ${i}u < ${columns}u) { finish(batch, row, column${c} + ${i}u, c${r}_${c}[${i}]); }`); // prettier-ignore
+  const body = `var<workgroup> left: array<vec4<f32>, ${quads * tile.depth}>;
+var<workgroup> right: array<vec4<f32>, ${quads * tile.depth}>;
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let batch = group.z;
+  let tileRow = group.y * ${tile.size}u;
+  let tileColumn = group.x * ${tile.size}u;
+  let tx = lane % ${side}u;
+  let ty = lane / ${side}u;
+  ${each(tile.perThread, (r) => each(halves, (c) => `var c${r}_${c} = vec4<f32>();`))}
+  for (var k = 0u; k < ${depth}u; k += ${tile.depth}u) {
+    ${load("left", "readA", "tileRow", !core.transposeA)}
+    ${load("right", "readB", "tileColumn", core.transposeB)}
+    workgroupBarrier();
+    for (var deep = 0u; deep < ${tile.depth}u; deep++) {
+      ${each(halves, (h) => `let a${h} = left[deep * ${quads}u + ty + ${(h * quads) / 2}u];\nlet d${h} = right[deep * ${quads}u + tx + ${(h * quads) / 2}u];`)}
+      ${each(tile.perThread, (r) => each(halves, (c) => `c${r}_${c} = fma(vec4<f32>(a${r >> 2}[${r & 3}]), d${c}, c${r}_${c});`))}
+    }
+    workgroupBarrier();
+  }
+  ${each(halves, (c) => `let column${c} = ${columnOf(c)};`)}
+  ${each(tile.perThread, (r) => `{\nlet row = ${rowOf(r)};\n${each(halves, (c) => finish(r, c))}\n}`)}
+}`;
+  const form = `${core.transposeA ? "T" : "N"}${core.transposeB ? "T" : "N"}`;
+  return finishKernel(shader, {
+    name: `matMul ${a.batches > 1 ? `${a.batches}×` : ""}${rows}×${columns}×${depth} ${form} tile ${tile.size}`,
+    workgroups: [Math.ceil(columns / tile.size), Math.ceil(rows / tile.size), a.batches],
+    flops: 2 * size * depth + size * steps.length,
+    body,
+  });
+}
+
+/** A matrix, or a batch of them, as it lies in memory. */
+type Stored = { readonly batches: number; readonly rows: number; readonly columns: number };
+
+function stored(shape: readonly number[]): Stored {
+  const [rows = 1, columns = 1] = shape.slice(-2);
+  return { batches: sizeOf(shape.slice(0, -2)), rows, columns };
+}
+
+/** WGSL of `name(batch, row, column)`: four elements of a row, 0 outside the matrix. */
+function reader(shader: Shader, name: string, value: number, { batches, rows, columns }: Stored, lanes: Lanes): void {
+  const array = shader.bind(value, typeOf(lanes));
+  const start = batches > 1 ? `batch * ${(rows * columns) / lanes}u + ` : "";
+  const inside =
+    lanes === 4
+      ? `return ${array}[${start}row * ${columns / 4}u + column / 4u];`
+      : `let i = ${start}row * ${columns}u + column;
+  var values = vec4<f32>(${array}[i], 0.0, 0.0, 0.0);
+  if (column + 1u < ${columns}u) { values.y = ${array}[i + 1u]; }
+  if (column + 2u < ${columns}u) { values.z = ${array}[i + 2u]; }
+  if (column + 3u < ${columns}u) { values.w = ${array}[i + 3u]; }
+  return values;`;
+  shader.define(
+    name,
+    `fn ${name}(batch: u32, row: u32, column: u32) -> vec4<f32> {
+  if (row >= ${rows}u || column >= ${columns}u) { return vec4<f32>(); }
+  ${inside}
+}`,
+  );
+}

@@ -1,0 +1,99 @@
+/** @file The compiled step on a GPU (or what plays one) against ONNX Runtime and tfjs: same loss, same gradients, same bits twice. */
+import { afterAll, describe, expect } from "vitest";
+import type { Engine } from "../../../shared/engine/engine.ts";
+import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
+import { initialParams } from "../../../shared/model/init.ts";
+import { presets } from "../../../shared/model/spec.ts";
+import { createNodeEngine } from "../../../worker-node/engine.ts";
+import { createOnnxEngine } from "../../../worker-node/onnxEngine.ts";
+import { createEngineOn } from "../../../worker-node/webgpuEngine.ts";
+import { gpuTest, testDevice } from "../../support/dawn.ts";
+import { type EngineCase, engineCase, engineCases, relativeL2 } from "../../support/engineCases.ts";
+
+const small = { kind: "gpt", layers: 1, heads: 1, bias: false, dropout: 0 } as const;
+
+/** Extents that nothing divides; whole and broken tiles of attention; every road through a kernel. */
+const cases: readonly EngineCase[] = [
+  ...engineCases,
+  engineCase("head size 8, vocabulary 7", { ...small, heads: 2, width: 16, context: 37, vocabulary: 7, bias: true }, 3),
+  engineCase(
+    "head size 20, 65 tokens",
+    { ...small, heads: 2, width: 40, context: 65, vocabulary: 31, dropout: 0.2 },
+    1,
+  ),
+  engineCase("head size 33", { ...small, heads: 1, width: 33, context: 34, vocabulary: 13 }, 1),
+  engineCase("head size 128", { ...small, heads: 1, width: 128, context: 17, vocabulary: 33, bias: true }, 2),
+  engineCase("large tiles", { ...small, heads: 2, width: 128, context: 70, vocabulary: 150 }, 11),
+];
+
+const engines: Engine[] = [];
+afterAll(async () => {
+  for (const engine of engines) await engine.dispose();
+});
+
+async function engineFor({ spec, layout, params }: EngineCase): Promise<WgslEngine> {
+  const engine = await createEngineOn(await testDevice(), { spec, layout });
+  engines.push(engine);
+  await engine.load(params);
+  return engine;
+}
+
+function compare({ layout }: EngineCase, found: Float32Array, expected: Float32Array, tolerance = 1e-5): void {
+  for (const { name, offset, size } of layout.slots) {
+    const [a, b] = [found, expected].map((flat) => flat.subarray(offset, offset + size));
+    expect(relativeL2(a ?? [], b ?? []), name).toBeLessThan(tolerance);
+  }
+  expect(relativeL2(found, expected)).toBeLessThan(tolerance);
+}
+
+describe.each(cases)("$name", (given) => {
+  const { spec, layout, params, batch } = given;
+  gpuTest("agrees with ONNX Runtime on losses, every gradient and logits; the second time in every bit", async () => {
+    const onnx = await createOnnxEngine({ spec, layout, threads: 1 });
+    await onnx.load(params);
+    const expected = new Float32Array(layout.length);
+    const reference = await onnx.gradient(batch, expected);
+
+    const engine = await engineFor(given);
+    const gradient = new Float32Array(layout.length).fill(3);
+    const { lossSum, tokens } = await engine.gradient(batch, gradient);
+    expect(tokens).toBe(reference.tokens);
+    expect(Math.abs(lossSum / reference.lossSum - 1)).toBeLessThan(3e-6);
+    compare(given, gradient, expected);
+
+    const again = new Float32Array(layout.length).fill(5);
+    expect((await engine.gradient(batch, again)).lossSum).toBe(lossSum);
+    expect(again).toEqual(gradient);
+
+    const alone = (await engine.loss(batch)).lossSum;
+    expect(Math.abs(alone / (await onnx.loss(batch)).lossSum - 1)).toBeLessThan(3e-6);
+    const logits = await engine.logits(batch.inputs, batch.batchSize);
+    expect(relativeL2(logits, await onnx.logits(batch.inputs, batch.batchSize))).toBeLessThan(1e-5);
+    await onnx.dispose();
+  });
+});
+
+gpuTest("tiny: agrees with ONNX Runtime and tfjs; one submit; little JavaScript", async () => {
+  const drawn = engineCase("tiny", { kind: "gpt", ...presets.tiny, vocabulary: 65, dropout: 0 }, 2);
+  // Fresh weights: twelve times as large, as in the other cases, four layers amplify rounding itself to 1.2e-5.
+  const given = { ...drawn, params: initialParams(drawn.spec, drawn.layout, 5) };
+  const { spec, layout, params, batch } = given;
+  const engine = await engineFor(given);
+  const gradient = new Float32Array(layout.length);
+  const { lossSum } = await engine.gradient(batch, gradient);
+  for (const preference of ["onnx", "wasm"] as const) {
+    const other = (await createNodeEngine({ spec, layout, threads: 1, preference })).engine;
+    await other.load(params);
+    const expected = new Float32Array(layout.length);
+    expect(Math.abs(lossSum / (await other.gradient(batch, expected)).lossSum - 1)).toBeLessThan(3e-6);
+    compare(given, gradient, expected);
+    await other.dispose();
+  }
+  const hostMs: number[] = [];
+  for (let i = 0; i < 20; i++) {
+    await engine.gradient(batch, gradient);
+    hostMs.push(engine.lastStep().hostMs);
+  }
+  // 1.0 to 1.6 ms on two crowded cores; eager tfjs takes hundreds.
+  expect(Math.min(...hostMs)).toBeLessThan(10);
+});

@@ -1,0 +1,13 @@
+import { expect, test } from "vitest";
+import { SUBMIT_MS, submitEnds } from "../../../../shared/engine/wgsl/replay.ts";
+
+const dispatch = (flops: number) => ({ flops, bytes: 0 });
+
+test("a device that does the step in time gets it as one submit", () => {
+  expect(submitEnds([dispatch(10), dispatch(20)], 1)).toEqual([2]);
+});
+
+test("a slow device gets several, each below the bound but for a single long dispatch", () => {
+  const most = SUBMIT_MS;
+  expect(submitEnds([most / 2, most / 2, 1, 3 * most, 1].map(dispatch), 1)).toEqual([2, 3, 4, 5]);
+});

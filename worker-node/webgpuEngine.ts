@@ -1,0 +1,63 @@
+/** @file The compiled step on a GPU from Node: Dawn, Chromium's WebGPU, from the optional package `webgpu`. */
+import type { StepKind } from "../shared/engine/stepKind.ts";
+import { stepGraph } from "../shared/engine/stepGraph.ts";
+import { limitsOf, type OpenDevice, openDevice } from "../shared/engine/wgsl/device.ts";
+import { createWgslEngine, type WgslEngine } from "../shared/engine/wgsl/engine.ts";
+import { compile, type Plan } from "../shared/engine/wgsl/plan.ts";
+import type { ModelSpec } from "../shared/model/spec.ts";
+import type { ParamLayout } from "../shared/numerics/layout.ts";
+
+/** What `create` returns must outlive every device: without a reference Dawn frees it under them, and the process crashes. */
+const kept: GPU[] = [];
+
+/**
+ * `options` are Dawn's own, for tests. @throws Error when the package is missing, or the machine has no adapter.
+ */
+export async function openNodeDevice(options: readonly string[] = []): Promise<OpenDevice> {
+  const { create } = await import("webgpu").catch((error: unknown) => {
+    throw new Error('the optional package "webgpu" is not installed or does not load here', { cause: error });
+  });
+  const gpu = create([...options]);
+  kept.push(gpu);
+  return openDevice(gpu);
+}
+
+/**
+ * Whether there is a GPU worth using: a software adapter is slower than the processor it runs on, and for those who ask for
+ * WebGPU by name.
+ */
+export async function hasGpu(): Promise<boolean> {
+  const opened = await openNodeDevice().catch(() => null);
+  opened?.device.destroy();
+  return opened !== null && !opened.isSoftware;
+}
+
+/** @throws Error with the reason when there is no adapter, or it cannot run the model. */
+export async function createWebgpuEngine({
+  spec,
+  layout,
+}: {
+  spec: ModelSpec;
+  layout: ParamLayout;
+}): Promise<WgslEngine> {
+  const opened = await openNodeDevice();
+  const engine = await createEngineOn(opened, { spec, layout });
+  return {
+    ...engine,
+    dispose: async () => {
+      await engine.dispose();
+      opened.device.destroy();
+    },
+  };
+}
+
+/** On a device that the caller opened, and closes. */
+export function createEngineOn(
+  opened: Pick<OpenDevice, "device" | "fault">,
+  { spec, layout }: { spec: ModelSpec; layout: ParamLayout },
+): Promise<WgslEngine> {
+  const limits = limitsOf(opened.device);
+  const planFor = (kind: StepKind, batchSize: number): Plan =>
+    compile(stepGraph(kind, spec, layout, batchSize), { layout, limits, dropout: spec.dropout });
+  return createWgslEngine({ opened, spec, layout, planFor, nowMs: () => performance.now() });
+}
