@@ -271,10 +271,11 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
 
   /** All is computed; the run has ended when it is written, too. */
   async function finish(): Promise<void> {
-    ports.broadcast(workers.keys(), { type: "finished", version: state.version });
     await Promise.all(background);
     if (halted) return;
     halted = true;
+    // Not sooner: a worker that is told so ends, and would be missed if this process died before the last evaluation is written.
+    ports.broadcast(workers.keys(), { type: "finished", version: state.version });
     ports.onFinished();
   }
 

@@ -195,3 +195,19 @@ test("a kicked worker comes back as itself; a banned one ends, and is refused as
   await cluster.clock.runUntil(cluster.finished, 60_000);
   checkInvariants(cluster, { ...config, steps: 60 }, workers.slice(0, 2));
 });
+
+test("[I4] nobody is told that the run is finished before its last evaluation is written", async () => {
+  const round = { ...config, steps: 3 };
+  const cluster = await createCluster(round, 9);
+  const worker = cluster.add({ name: "only", unitMs: 10 });
+  await cluster.clock.runUntil(() => cluster.rounds.length === 3, 60_000);
+  cluster.fillDisk(true);
+  await cluster.clock.runUntil(() => cluster.run().state().phase === "finished", 60_000);
+  await cluster.clock.runUntil(() => cluster.clock.nowMs() > 5000, 60_000);
+  expect(cluster.finished()).toBe(false);
+  cluster.restart();
+  cluster.fillDisk(false);
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, round, [worker]);
+  expect(cluster.evaluations.at(-1)).toMatchObject({ version: 3, samples: 50 });
+});
