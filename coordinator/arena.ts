@@ -89,6 +89,8 @@ export type Arena = {
   readonly params: () => Float32Array;
   /** 64-bit hash of {@link Arena.params}. */
   readonly hash: () => string;
+  /** θ_pub with that hash, if it is the newest one or, until the next step begins, the one before; null for any other. */
+  readonly paramsOf: (hash: string) => Float32Array | null;
   readonly steps: () => number;
   /** A copy of everything at the last step whose promise has resolved, made by the threads. */
   readonly state: () => Promise<ArenaState & { readonly hashes: ArenaHashes }>;
@@ -136,6 +138,8 @@ export async function createArena({
   let broken: Error | null = null;
   let nextId = 0;
   let current: 0 | 1 = 0;
+  /** Of the other published array; null when it does not hold a whole θ. */
+  let hashBefore: string | null = null;
   let fresh = true;
   let stepping = false;
   let steps = 0;
@@ -192,6 +196,7 @@ export async function createArena({
     if (stepping) throw new Error("a step is under way");
     if (!Number.isFinite(command.learningRate)) throw new RangeError(`learning rate ${command.learningRate}`);
     stepping = true;
+    hashBefore = null;
     clearFailure(memory.control);
     try {
       let synced: Promise<void> = Promise.resolve();
@@ -207,6 +212,7 @@ export async function createArena({
       if (!(gradientNorm <= MAX_GRADIENT_NORM)) return { applied: false, gradientNorm };
       current = current === 0 ? 1 : 0;
       steps += 1;
+      hashBefore = hash;
       hash = combineHashes(memory.paramsHashes, length);
       return { applied: true, gradientNorm, update: memory.update.slice(), hash, synced };
     } finally {
@@ -274,6 +280,10 @@ export async function createArena({
     },
     params: () => memory.published[current],
     hash: () => hash,
+    paramsOf(wanted) {
+      if (wanted === hash) return memory.published[current];
+      return wanted === hashBefore ? memory.published[current === 0 ? 1 : 0] : null;
+    },
     steps: () => steps,
     async state() {
       const targets = [sharedFloats(length), sharedFloats(length), sharedFloats(length), sharedFloats(length)] as const;
@@ -295,6 +305,7 @@ export async function createArena({
       memory.v.set(state.v);
       steps = state.steps;
       hash = hashParams(memory.published[current]);
+      hashBefore = null;
       fresh = true;
     },
     async close() {

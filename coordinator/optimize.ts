@@ -33,6 +33,11 @@ export type Optimizer = {
   readonly hash: () => string;
   /** θ_pub: a view, whole at any moment in which no promise is awaited; copy it to keep it. */
   readonly params: () => Float32Array;
+  /**
+   * θ_pub with that hash: the newest one or, until the next step begins, the one before, which is still the published one
+   * while its successor is being synced and committed. Null for any other. A view, as {@link Optimizer.params}.
+   */
+  readonly paramsOf: (hash: string) => Float32Array | null;
   /** Checks a contribution of the current round and adds it when its turn comes. Resolves when it is checked. */
   readonly receive: (part: Part & { payload: Uint8Array }) => Promise<Received>;
   /**
@@ -172,6 +177,7 @@ export async function openOptimizer(options: OptimizerOptions): Promise<{ optimi
       version: () => version,
       hash: () => arena.hash(),
       params: () => arena.params(),
+      paramsOf: (hash) => arena.paramsOf(hash),
       async receive({ firstUnit, units: count, payload }) {
         const began = round;
         const checked = await arena.check(payload);

@@ -190,7 +190,12 @@ export async function serve(options: ServeOptions): Promise<Served> {
   answerLater.end();
   const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
   const offerSnapshot = (version: Version, hash: string): SnapshotReference =>
-    publisher.offer(version, hash, () => writeParams(layout, optimizer.params(), { version: String(version), hash, model: JSON.stringify(model) })); // prettier-ignore
+    publisher.offer(version, hash, () => {
+      const params = optimizer.paramsOf(hash);
+      if (params === null)
+        throw new Error(`version ${version} with hash ${hash} is offered, θ is at ${optimizer.hash()}`);
+      return writeParams(layout, params, { version: String(version), hash, model: JSON.stringify(model) });
+    });
   const { limits, proxies, origins, ownKey } = options;
   const guard = guardHttp(server, { limits, proxies, origins, ownKey, onNotice, nowMs });
   const invites = openInvites(runDir, spec.name, Date.now);
@@ -317,7 +322,10 @@ export async function serve(options: ServeOptions): Promise<Served> {
     history,
     live,
     snapshotDir,
-    offerNewest: () => offerSnapshot(optimizer.version(), optimizer.hash()),
+    offerNewest: () => {
+      const { version, hash } = run.status();
+      return offerSnapshot(version, hash);
+    },
     parameterBytes: 4 * layout.parameters,
     tokenizerPath: `${CORPUS_PATH}${corpusId}/${corpus.manifest.tokenizer.file}`,
     pagesDir: options.pagesDir,

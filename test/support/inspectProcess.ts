@@ -48,9 +48,13 @@ export async function inspectProcess(child: ChildProcess, output: () => string):
       // Twice: what the first collection finalises is garbage for the second.
       await call("HeapProfiler.collectGarbage");
       await call("HeapProfiler.collectGarbage");
-      const expression = "JSON.stringify({ memory: process.memoryUsage(), resources: process.getActiveResourcesInfo() })";
+      const expression =
+        "JSON.stringify({ memory: process.memoryUsage(), resources: process.getActiveResourcesInfo() })";
       const answer = (await call("Runtime.evaluate", { expression })) as { result: { value: string } };
-      const { memory, resources } = JSON.parse(answer.result.value) as { memory: NodeJS.MemoryUsage; resources: string[] };
+      const { memory, resources } = JSON.parse(answer.result.value) as {
+        memory: NodeJS.MemoryUsage;
+        resources: string[];
+      };
       const byType: Record<string, number> = {};
       for (const type of resources) byType[type] = (byType[type] ?? 0) + 1;
       return {

@@ -14,18 +14,22 @@ import { fetchBytes } from "../../worker-node/fetch.ts";
 export type EngineFor = (spec: ModelSpec, layout: ParamLayout) => Promise<Engine>;
 
 /** Resolves with the version of the round that it died in. */
-export async function dieWorking(url: string, name: string, { engineFor, after }: { engineFor: EngineFor; after: "lease" | "result" }): Promise<number> {
+export async function dieWorking(
+  url: string,
+  name: string,
+  { engineFor, after }: { engineFor: EngineFor; after: "lease" | "result" },
+): Promise<number> {
   const died = Promise.withResolvers<number>();
   let alive = true;
   let socket: WebSocket | null = null;
   const die = (version: number): void => {
     if (!alive) return;
     alive = false;
-    stopTicking();
+    clearInterval(timer);
     socket?.terminate();
     died.resolve(version);
   };
-  let stopTicking = (): void => {};
+  let timer: NodeJS.Timeout | undefined;
   const compute = createCompute({
     createEngine: async ({ model }, layout) => {
       const engine = await engineFor(model, layout);
@@ -63,9 +67,8 @@ export async function dieWorking(url: string, name: string, { engineFor, after }
       },
       nowMs: () => performance.now(),
       every: (ms, callback) => {
-        const timer = setInterval(callback, ms);
-        stopTicking = () => clearInterval(timer);
-        return stopTicking;
+        timer = setInterval(callback, ms);
+        return () => clearInterval(timer);
       },
       remember: () => {},
       onChange: () => {},

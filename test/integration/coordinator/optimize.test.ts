@@ -57,6 +57,21 @@ async function undisturbed(count: number): Promise<string[]> {
   return hashes;
 }
 
+test("[I3] while a step is on its way to the disk, the θ that is still the published one can be had", async () => {
+  const sync = Promise.withResolvers<void>();
+  const { optimizer } = await start(0, { sync: true, syncFile: () => sync.promise });
+  const [before, params] = [optimizer.hash(), optimizer.params().slice()];
+  await contribute(optimizer);
+  const stepping = stepRound(optimizer);
+  while (optimizer.hash() === before) await new Promise((resolve) => setTimeout(resolve, 1));
+  expect(digest(optimizer.paramsOf(before)!)).toEqual(digest(params));
+  sync.resolve();
+  const after = await stepping;
+  expect(hashParams(optimizer.paramsOf(after)!)).toBe(after);
+  await runRound(optimizer);
+  expect(optimizer.paramsOf(before)).toBeNull();
+});
+
 test("[I1] the order of arrival does not show in the update", async () => {
   const payloads = [0, 1, 2].map((unit) => encoded("f32", randomParams(smallLayout, 50 + unit, 1)));
   const results = [];
