@@ -1,0 +1,283 @@
+/**
+ * @file A guest in a real browser: one Chromium with WebGPU on SwiftShader, one real coordinator, and a tab that is paused,
+ * slowed, capped, hidden, frozen, cut off, robbed of its device and of its thread. After each of these it is a worker that
+ * contributes again, and what the run stored is whole.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Browser, BrowserContext, CDPSession, Page, Worker } from "playwright-core";
+import { afterAll, beforeAll, expect } from "vitest";
+import type { Status, WorkerStatus } from "../../../coordinator/status.ts";
+import { browserTest, hasChromium, launchChromium } from "../../support/chromium.ts";
+import { type CoordinatorProcess, smallCorpus, smallRun, startCoordinator, storedRounds } from "../../support/coordinatorProcess.ts"; // prettier-ignore
+
+const RUN = "guest";
+
+/** A name that is not localhost: to the browser an insecure page, as over plain http in a home network. */
+const INSECURE_HOST = "manyhands.test";
+
+/** SwiftShader on a busy machine compiles for half a minute. */
+const PATIENCE_MS = 120_000;
+
+let dir: string;
+let coordinator: CoordinatorProcess;
+let browser: Browser;
+let context: BrowserContext;
+/** The tab that most of these happen to. */
+let page: Page;
+let devTools: CDPSession;
+
+beforeAll(async () => {
+  if (!hasChromium) return;
+  dir = mkdtempSync(join(tmpdir(), "manyhands-guest-"));
+  coordinator = await startCoordinator([
+    ...["--run", RUN, ...smallRun(dir, smallCorpus(dir)), "--steps", "100000", "--workers", "0"],
+  ]);
+  browser = await launchChromium({ args: [`--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`] });
+  context = await browser.newContext();
+  await exposeDevices(context);
+  page = await context.newPage();
+  devTools = await context.newCDPSession(page);
+});
+
+afterAll(async () => {
+  if (!hasChromium) return;
+  await browser.close();
+  coordinator.child.kill("SIGTERM");
+  await coordinator.exit;
+  const rounds = storedRounds(dir, RUN);
+  rmSync(dir, { recursive: true, force: true });
+  expect(rounds.map(({ version }) => version)).toEqual(Array.from(rounds, (_, index) => index + 1));
+  expect(rounds.map(({ origin, samples }) => origin - (rounds[0]?.origin ?? 0) - samples)).toEqual(
+    Array.from(rounds, (_, index) => (index - 1) * (rounds[0]?.samples ?? 0)),
+  );
+});
+
+browserTest("joins, contributes, and the page says so", async () => {
+  await page.goto(`${coordinator.url}/?join&name=tab`);
+  await contributes();
+  const [worker] = (await coordinator.status()).workers;
+  expect(worker).toMatchObject({ name: "tab", backend: "webgpu", fallbacks: [] });
+  await page.waitForFunction(() => Number(document.getElementById("my-steps")?.textContent) > 0);
+  expect(await page.locator("#my-rank").textContent()).toBe("1");
+});
+
+browserTest("pause gives the work back and disconnects; go on comes back as the same worker", async () => {
+  const before = await tab();
+  await page.locator("#pause").click();
+  await coordinator.until(({ workers }) => workers.length === 0, PATIENCE_MS);
+  expect(await page.locator("#headline").textContent()).toBe("Paused");
+  await page.locator("#pause").click();
+  await contributes();
+  expect((await tab())?.worker).toBe(before?.worker);
+});
+
+browserTest("the part of the time that it computes is what was asked for", async () => {
+  const gently = await busyShare("Gently");
+  const fully = await busyShare("Fully");
+  // What the browser does besides computing comes off the share; nothing may add to it.
+  expect(gently).toBeLessThanOrEqual(0.27);
+  expect(fully).toBeGreaterThan(1.5 * gently);
+});
+
+browserTest("no task of the page takes longer than 50 ms of its thread while the tab trains", async () => {
+  await browser.startTracing(page, { categories: ["toplevel", "devtools.timeline"] });
+  const before = (await coordinator.status()).version;
+  await coordinator.until(({ version }) => version >= before + 5, PATIENCE_MS);
+  const tasks = mainThreadTasks(await browser.stopTracing());
+  // Of the thread's own time: what other programs took from it is not the page's.
+  expect(tasks.length).toBeGreaterThan(20);
+  expect(Math.max(...tasks)).toBeLessThan(50);
+});
+
+browserTest("hidden it goes on, and shown again it still does", async () => {
+  await devTools.send("Emulation.setFocusEmulationEnabled", { enabled: false });
+  const other = await context.newPage();
+  await other.bringToFront();
+  await page.waitForFunction(() => document.hidden, undefined, { polling: 100 });
+  await contributes();
+  await other.close();
+  await page.bringToFront();
+  await page.waitForFunction(() => !document.hidden, undefined, { polling: 100 });
+  await contributes();
+});
+
+browserTest("frozen it leaves, thawed it comes back", async () => {
+  await devTools.send("Page.setWebLifecycleState", { state: "frozen" });
+  await coordinator.until(({ workers }) => workers.length === 0, PATIENCE_MS);
+  await devTools.send("Page.setWebLifecycleState", { state: "active" });
+  await contributes();
+});
+
+browserTest("offline it is lost without a wait for heartbeats; online it comes back", async () => {
+  await context.setOffline(true);
+  await page.locator("#headline", { hasText: "Connection lost" }).waitFor();
+  await context.setOffline(false);
+  await contributes();
+});
+
+browserTest("a device that is lost is replaced, and nothing is avoided for it", async () => {
+  const compute = await computeThread(page);
+  await compute.evaluate(() => (globalThis as unknown as { devices: GPUDevice[] }).devices.forEach((device) => device.destroy())); // prettier-ignore
+  await page.locator("#reason", { hasText: "the graphics device was lost" }).waitFor();
+  await contributes();
+  expect(await tab()).toMatchObject({ backend: "webgpu", fallbacks: [] });
+});
+
+browserTest("a compute thread that crashes is replaced", async () => {
+  const compute = await computeThread(page);
+  const gone = new Promise((resolve) => compute.once("close", resolve));
+  await compute.evaluate(() => void setTimeout(() => JSON.parse("{ a bug"), 0));
+  await gone;
+  await contributes();
+});
+
+browserTest("a second tab takes over as the same worker, and the first one ends", async () => {
+  const before = await tab();
+  const second = await context.newPage();
+  await second.goto(`${coordinator.url}/?join&name=tab`);
+  await second.locator("#headline", { hasText: "Another tab is already helping" }).waitFor();
+  await second.locator("#button").click();
+  await page.locator("#headline", { hasText: "Another tab took over" }).waitFor();
+  await page.close();
+  page = second;
+  devTools = await context.newCDPSession(page);
+  await contributes();
+  expect((await tab())?.worker).toBe(before?.worker);
+});
+
+browserTest("stops at once, without a goodbye to wait for", async () => {
+  const threads = page.workers().map((thread) => new Promise((resolve) => thread.once("close", resolve)));
+  await page.locator("#button", { hasText: "Stop" }).click();
+  await Promise.all(threads);
+  await coordinator.until(({ workers }) => workers.length === 0);
+});
+
+browserTest("a data limit is kept to, and told", async () => {
+  const LIMIT_MB = 3;
+  const guest = await browser.newContext();
+  await guest.addInitScript((megabytesPerHour) => {
+    localStorage.setItem("manyhands preferences", JSON.stringify({ megabytesPerHour }));
+  }, LIMIT_MB);
+  const capped = await guest.newPage();
+  const before = await socketBytes();
+  await capped.goto(`${coordinator.url}/?join&backend=wasm`);
+  await capped.locator("#headline", { hasText: "Data limit reached" }).waitFor({ timeout: PATIENCE_MS });
+  await coordinator.until(({ workers }) => workers.length === 0, PATIENCE_MS);
+  const used = (await socketBytes()) - before;
+  await guest.close();
+  expect(used, "as the coordinator counted it").toBeLessThanOrEqual(LIMIT_MB * 1e6);
+  expect(used, "it was of use before").toBeGreaterThan(0.3 * LIMIT_MB * 1e6);
+});
+
+browserTest("[I7] a device whose memory is too small takes smaller pieces, and says so", async () => {
+  const guest = await browser.newContext();
+  await exposeDevices(guest, TOO_SMALL);
+  const small = await guest.newPage();
+  await small.goto(`${coordinator.url}/?join&name=small`);
+  await small.locator("#notes", { hasText: "ran short of memory" }).waitFor({ timeout: PATIENCE_MS });
+  await contributes();
+  expect(await tab()).toMatchObject({ name: "small", backend: "webgpu", fallbacks: [] });
+  await guest.close();
+  await coordinator.until(({ workers }) => workers.length === 0, PATIENCE_MS);
+});
+
+browserTest("[I7] over plain http there is no WebGPU: the tab falls back, says why, and contributes", async () => {
+  const guest = await browser.newContext();
+  const insecure = await guest.newPage();
+  await insecure.goto(`${coordinator.url.replace("127.0.0.1", INSECURE_HOST)}/?join&name=plain`);
+  await insecure.locator("#notes", { hasText: "WebGPU is not used" }).waitFor({ timeout: PATIENCE_MS });
+  await contributes();
+  const worker = await tab();
+  expect(worker).toMatchObject({ name: "plain" });
+  expect(worker?.fallbacks[0]).toEqual({ backend: "webgpu", reason: "browsers offer WebGPU only on https pages and on localhost" }); // prettier-ignore
+  await guest.close();
+});
+
+async function tab(): Promise<WorkerStatus | undefined> {
+  return (await coordinator.status()).workers.find(({ kind }) => kind === "browser");
+}
+
+/** Waits, bounded, until the run took in work that was done from now on; nobody else works here. */
+async function contributes(): Promise<Status> {
+  const { version } = await coordinator.status();
+  const status = await coordinator.until((now) => now.version >= version + 2, PATIENCE_MS);
+  // A θ that differs anywhere shows as a refusal of what was computed on it.
+  expect(status.refusals["wrong-hash"]).toBeUndefined();
+  expect(status.refusals["not-finite"]).toBeUndefined();
+  return status;
+}
+
+/** Sets the intensity and waits until the page tells what came of it. */
+async function busyShare(intensity: string): Promise<number> {
+  await page.getByRole("radio", { name: intensity }).check();
+  // What was kept to before is forgotten first, then at least five seconds are measured.
+  await page.locator("#busy").waitFor({ state: "detached" });
+  const text = await page.locator("#busy").textContent({ timeout: PATIENCE_MS });
+  return Number(/(\d+)%/.exec(text ?? "")?.[1]) / 100;
+}
+
+/** Bytes over all sockets, either way, as the coordinator counts them. */
+async function socketBytes(): Promise<number> {
+  const text = await (await fetch(`${coordinator.url}/metrics`)).text();
+  const values = [...text.matchAll(/^manyhands_\w*bytes\w*\{.*\} (\S+)$/gm)].map(([, value]) => Number(value));
+  expect(values.length).toBeGreaterThan(0);
+  return values.reduce((sum, value) => sum + value, 0);
+}
+
+async function computeThread(of: Page): Promise<Worker> {
+  const found = of.workers().find((thread) => thread.url().includes("/compute-"));
+  if (found === undefined) throw new Error(`no compute thread among ${of.workers().map((thread) => thread.url()).join()}`); // prettier-ignore
+  return found;
+}
+
+/** Keeps every GPU device that the compute thread makes where a test can reach it. */
+const EXPOSED = `
+  self.devices = [];
+  if (self.GPUAdapter) {
+    const request = GPUAdapter.prototype.requestDevice;
+    GPUAdapter.prototype.requestDevice = async function (descriptor) {
+      const device = await request.call(this, descriptor);
+      self.devices.push(device);
+      self.onDevice?.(device);
+      return device;
+    };
+  }
+`;
+
+/** A device that reports, as a full one does, that a buffer as large as a whole unit's logits cannot be had. */
+const TOO_SMALL = `
+  self.onDevice = (device) => {
+    const create = device.createBuffer.bind(device);
+    device.createBuffer = (descriptor) => {
+      if (!(descriptor.usage & GPUBufferUsage.MAP_READ) && descriptor.size === TOO_LARGE_BYTES) {
+        const error = new GPUOutOfMemoryError("out of memory: a buffer of " + descriptor.size + " bytes");
+        device.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error }));
+      }
+      return create(descriptor);
+    };
+  };
+`.replace("TOO_LARGE_BYTES", String(4 * 2 * 16 * 4 * 32));
+
+/** Puts a few lines before the compute thread's own. */
+async function exposeDevices(target: BrowserContext, more = ""): Promise<void> {
+  await target.route("**/assets/compute-*.js", async (route) => {
+    const response = await route.fetch();
+    await route.fulfill({ response, body: `${EXPOSED}${more}\n${await response.text()}` });
+  });
+}
+
+/** Durations of the tasks of the page's main thread, in ms of that thread's own processor time. */
+function mainThreadTasks(trace: Buffer): number[] {
+  type TraceEvent = { name: string; ph: string; pid: number; tid: number; tdur?: number; args?: { name?: string; data?: { frames?: { url: string; processId: number }[] } } }; // prettier-ignore
+  const { traceEvents } = JSON.parse(trace.toString()) as { traceEvents: TraceEvent[] };
+  const threads = new Set(
+    traceEvents
+      .filter(({ name, args }) => name === "thread_name" && args?.name === "CrRendererMain")
+      .map(({ pid, tid }) => `${pid} ${tid}`),
+  );
+  return traceEvents
+    .filter(({ name, ph, pid, tid }) => name.endsWith("RunTask") && ph === "X" && threads.has(`${pid} ${tid}`))
+    .map(({ tdur = 0 }) => tdur / 1000);
+}
