@@ -54,6 +54,8 @@ function join(request: Extract<PageToSession, { type: "join" }>): Joined {
     record = recordBytes(record, bytes, Date.now());
     if (direction === "up") bytesUp += bytes;
     else bytesDown += bytes;
+    // Before the next frame, but not in the middle of what this one set off.
+    if (guest.preferences.megabytesPerHour !== null) queueMicrotask(look);
   };
   const over = (): boolean => session.state().phase.name === "ended";
   const compute = createComputeHost({
@@ -113,14 +115,15 @@ function join(request: Extract<PageToSession, { type: "join" }>): Joined {
   );
 
   /** Rests or comes back, by what the volunteer asked for and what the machine says. */
-  const look = (): void => {
+  function look(): void {
+    if (over()) return;
     const roundBytes = largestUp + largestDown;
     const use = { bytesLastHour: bytesInLastHour(record, Date.now()), roundBytes, returnBytes: snapshotBytes + roundBytes }; // prettier-ignore
     const reason = restReason(guest, use, resting);
     if (reason !== null && reason !== resting) session.rest(reason);
     else if (reason === null && resting !== null) session.resume();
     resting = reason;
-  };
+  }
   let lookedMs = performance.now();
   const lookAround = (): void => {
     const nowMs = performance.now();

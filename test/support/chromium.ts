@@ -1,6 +1,8 @@
 /** @file A real Chromium for tests: found, not downloaded. Missing, it is a visible skip; in CI it is an error. */
 import { existsSync } from "node:fs";
-import { type Browser, chromium } from "playwright-core";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { type Browser, type BrowserContext, chromium } from "playwright-core";
 import { test } from "vitest";
 
 const candidates = [
@@ -47,4 +49,34 @@ export async function launchChromium({
       ...args,
     ],
   });
+}
+
+/**
+ * The same, but tabs hide each other as they do for people, where playwright keeps every page visible and focused: what hidden
+ * and frozen pages do can only be seen here.
+ */
+export async function launchChromiumWithTabs(
+  args: readonly string[],
+): Promise<{ readonly browser: Browser; readonly context: BrowserContext; readonly close: () => Promise<void> }> {
+  const port = await freePort();
+  const launched = await launchChromium({ args: [`--remote-debugging-port=${port}`, ...args] });
+  const browser = await chromium.connectOverCDP(`http://127.0.0.1:${port}`, { noDefaults: true });
+  const [context] = browser.contexts();
+  if (context === undefined) throw new Error("a browser without its own context");
+  return {
+    browser,
+    context,
+    close: async () => {
+      await browser.close();
+      await launched.close();
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }

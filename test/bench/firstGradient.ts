@@ -1,0 +1,106 @@
+/**
+ * @file From the click to the first contribution that the coordinator took in: Chromium on this machine, the smallest preset,
+ * once with an empty cache and once with a warm one, and what the time went into.
+ *
+ *     npm run bench -- firstGradient [--preset tiny] [--visits 3] [--backend webgpu]
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import type { BrowserContext } from "playwright-core";
+import type { Status } from "../../coordinator/status.ts";
+import type { SessionToPage } from "../../worker-browser/messages.ts";
+import { launchChromium } from "../support/chromium.ts";
+import { smallCorpus, startCoordinator } from "../support/coordinatorProcess.ts";
+import type { CoordinatorProcess } from "../support/coordinatorProcess.ts";
+
+const PATIENCE_MS = 300_000;
+
+/** Milestones on the way, by what the session thread tells the page, in order. */
+const parts = [
+  "connected, welcomed",
+  "code loaded, backend started and checked",
+  "programs compiled, admission batch computed",
+  "θ loaded",
+  "admitted, first lease",
+  "first unit computed",
+  "accepted",
+] as const;
+
+export async function run(args: string[]): Promise<void> {
+  const { values: flags } = parseArgs({
+    args,
+    options: {
+      preset: { type: "string", default: "tiny" },
+      visits: { type: "string", default: "3" },
+      backend: { type: "string", default: "webgpu" },
+    },
+  });
+  const dir = mkdtempSync(join(tmpdir(), "manyhands-first-"));
+  const coordinator = await startCoordinator([
+    ...["--run", "first", "--preset", flags.preset, "--text", smallCorpus(dir), "--steps", "100000", "--workers", "0"],
+    ...["--port", "0", "--runs-dir", join(dir, "runs"), "--data-dir", join(dir, "data")],
+  ]);
+  const browser = await launchChromium();
+  try {
+    const context = await browser.newContext();
+    const visits: number[][] = [];
+    for (let visit = 0; visit < Number(flags.visits); visit++) visits.push(await visitOnce(context, coordinator, flags.backend)); // prettier-ignore
+    console.log(`${flags.preset} on ${flags.backend}, ${browser.version()}; seconds\n`);
+    console.log(`${"".padEnd(44)}${visits.map((_, i) => (i === 0 ? "cold" : "warm").padStart(8)).join("")}`);
+    for (const [index, part] of parts.entries()) {
+      const spent = visits.map((times) => (times[index] ?? Number.NaN) - (times[index - 1] ?? 0));
+      console.log(part.padEnd(44) + spent.map((ms) => (ms / 1000).toFixed(2).padStart(8)).join(""));
+    }
+    console.log("all".padEnd(44) + visits.map((times) => ((times.at(-1) ?? Number.NaN) / 1000).toFixed(2).padStart(8)).join("")); // prettier-ignore
+  } finally {
+    await browser.close();
+    coordinator.child.kill("SIGTERM");
+    await coordinator.exit;
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** One visit, until its first contribution is taken in. When each part was over, in ms after the click. */
+async function visitOnce(context: BrowserContext, coordinator: CoordinatorProcess, backend: string): Promise<number[]> {
+  const page = await context.newPage();
+  await page.addInitScript(() => {
+    const heard: { atMs: number; message: unknown }[] = [];
+    Object.assign(globalThis, { heard });
+    globalThis.Worker = class extends Worker {
+      constructor(url: string | URL, options?: WorkerOptions) {
+        super(url, options);
+        this.addEventListener("message", ({ data }) => heard.push({ atMs: Date.now(), message: data }));
+      }
+    };
+  });
+  await page.goto(`${coordinator.url}/?backend=${backend}`);
+  await page.locator("#run-name", { hasText: "first" }).waitFor();
+  const clickedMs = await page.evaluate(() => {
+    document.getElementById("button")?.click();
+    return Date.now();
+  });
+  // Counted from the beginning in each connection.
+  const isAccepted = ({ workers }: Status): boolean => workers.some(({ tokens }) => tokens > 0);
+  await coordinator.until(isAccepted, PATIENCE_MS);
+  const acceptedMs = Date.now();
+  const heard = await page.evaluate(() => (globalThis as unknown as { heard: { atMs: number; message: SessionToPage }[] }).heard); // prettier-ignore
+  const first = (is: (message: SessionToPage) => boolean): number =>
+    (heard.find(({ message }) => is(message))?.atMs ?? Number.NaN) - clickedMs;
+  const state = (is: (state: Extract<SessionToPage, { type: "state" }>["state"]) => boolean): number =>
+    first((message) => message.type === "state" && is(message.state));
+  const times = [
+    state(({ phase }) => phase.name === "loading"),
+    first(({ type }) => type === "device"),
+    state(({ engine }) => engine !== null),
+    state(({ held }) => held !== null),
+    state(({ leases }) => leases.size > 0),
+    state(({ unitsDone }) => unitsDone > 0),
+    acceptedMs - clickedMs,
+  ];
+  await page.getByRole("button", { name: "Stop" }).click();
+  await coordinator.until(({ workers }) => workers.length === 0);
+  await page.close();
+  return times;
+}
