@@ -52,7 +52,8 @@ export async function chooseEngine({
       return { ...started, engine: await createEagerEngine({ spec, layout, backend }), fallbacks };
     } catch (error) {
       fallbacks.push({ backend, reason: (error instanceof Error ? error.message : String(error)).slice(0, 300) });
-      tf.removeBackend(backend);
+      // Who failed before it was loaded is not there to be removed, and tfjs throws at that.
+      if (tf.findBackendFactory(backend) !== null) tf.removeBackend(backend);
     }
   }
   throw new Error(`nothing here can compute: ${fallbacks.map((f) => `${f.backend}: ${f.reason}`).join("; ")}`);

@@ -166,7 +166,9 @@ function atWork(
 }
 
 function gettingReady(warmUp: WarmUp | null, say: Language["say"], bytes: Language["bytes"]): string {
-  if (warmUp === null) return say("loadingDetail");
+  // A download that is over is not what is waited for.
+  if (warmUp === null || (warmUp.name === "download" && warmUp.bytes === warmUp.totalBytes))
+    return say("loadingDetail");
   if (warmUp.name === "compile") return say("compiling", { programs: String(warmUp.programs) });
   const done = bytes(warmUp.bytes);
   if (warmUp.totalBytes === null) return say("loadingBytes", { done });

@@ -132,7 +132,9 @@ group("the words of the page", () => {
   test("getting ready tells what it waits for", () => {
     const phase = { name: "loading", what: "engine and parameters" } as const;
     const detail = (warmUp: Joined["warmUp"]): string => see(joined({ phase }, { warmUp })).detail;
-    expect(detail(null)).toContain("Loading the model");
+    for (const nothing of [null, { name: "download", bytes: 9, totalBytes: 9 }] as const) {
+      expect(detail(nothing)).toBe("Loading the model. The first time takes longest.");
+    }
     expect(detail({ name: "download", bytes: 1.5e6, totalBytes: 3e6 })).toBe("Loading the model: 1.5 MB of 3 MB.");
     expect(detail({ name: "download", bytes: 1.5e6, totalBytes: null })).toBe("Loading the model: 1.5 MB so far.");
     expect(detail({ name: "compile", programs: 41 })).toContain("41 so far");
