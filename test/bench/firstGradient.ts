@@ -62,6 +62,11 @@ export async function run(args: string[]): Promise<void> {
   }
 }
 
+/** Tokens are counted from the beginning in each connection. */
+function isAccepted({ workers }: Status): boolean {
+  return workers.some(({ tokens }) => tokens > 0);
+}
+
 /** One visit, until its first contribution is taken in. When each part was over, in ms after the click. */
 async function visitOnce(context: BrowserContext, coordinator: CoordinatorProcess, backend: string): Promise<number[]> {
   const page = await context.newPage();
@@ -81,8 +86,6 @@ async function visitOnce(context: BrowserContext, coordinator: CoordinatorProces
     document.getElementById("button")?.click();
     return Date.now();
   });
-  // Counted from the beginning in each connection.
-  const isAccepted = ({ workers }: Status): boolean => workers.some(({ tokens }) => tokens > 0);
   await coordinator.until(isAccepted, PATIENCE_MS);
   const acceptedMs = Date.now();
   const heard = await page.evaluate(() => (globalThis as unknown as { heard: { atMs: number; message: SessionToPage }[] }).heard); // prettier-ignore
