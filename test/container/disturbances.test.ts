@@ -1,0 +1,133 @@
+/**
+ * @file One run in containers, disturbed in every way that we know: it trains on, and ends at the same θ, bit for bit, as one
+ * that nobody disturbed. The tests follow on each other: each disturbs the run that the one before left.
+ */
+import { afterAll, describe, expect } from "vitest";
+import type { StartedTestContainer } from "testcontainers";
+import { type Cluster, startCluster } from "../../deploy/testing/cluster.ts";
+import { buildImages, containerTest, docker, withEngine } from "../support/containers.ts";
+
+const STEPS = 120;
+
+// `tiny`; characters, because that corpus is prepared in a second. Units enough for three workers of different speed.
+const run = [
+  "--run",
+  "disturbed",
+  "--tokenizer",
+  "char",
+  "--preset",
+  "tiny",
+  "--batch",
+  "32",
+  "--unit",
+  "2",
+  "--strict",
+];
+const flags = [...run, "--steps", String(STEPS), "--snapshot-every", "40", "--evaluate-every", "0", "--final-evaluation-samples", "16"]; // prettier-ignore
+
+describe("a run in containers", () => {
+  let cluster: Cluster;
+  let undisturbed: string;
+  const workers = new Map<string, StartedTestContainer>();
+
+  withEngine(async () => {
+    await buildImages();
+    const alone = await startCluster({ workers: 2, flags });
+    undisturbed = (await alone.until(({ phase }) => phase === "finished", 600_000)).hash;
+    await alone.stop();
+    cluster = await startCluster({ workers: 0, flags });
+    for (const name of ["a", "b", "c"]) workers.set(name, await cluster.startWorker(name));
+  });
+  afterAll(() => cluster?.stop());
+
+  const names = ({ workers: list }: { workers: readonly { name: string; state: string }[] }): string[] =>
+    list.filter(({ state }) => state === "ready").map(({ name }) => name).sort(); // prettier-ignore
+  const id = (name: string): string => workers.get(name)!.getId();
+  const rounds = async (count: number): Promise<void> => {
+    const { version } = await cluster.status();
+    await cluster.until((status) => status.version >= version + count);
+  };
+
+  containerTest("three workers on a network of their own train tiny to a falling loss", async () => {
+    const first = await cluster.until(({ version, trainLoss }) => version >= 1 && trainLoss !== null);
+    const later = await cluster.until((status) => status.version >= 20 && names(status).length === 3);
+    expect(later.trainLoss).toBeLessThan(first.trainLoss! - 0.2);
+  });
+
+  containerTest("a worker that is killed is missed by nobody", async () => {
+    await docker("kill", "--signal", "KILL", id("a"));
+    await cluster.until((status) => names(status).join() === "b,c");
+    await rounds(3);
+    workers.set("a2", await cluster.startWorker("a2"));
+  });
+
+  containerTest("a worker that is paused holds nobody up, and goes on when it is let", async () => {
+    await docker("pause", id("b"));
+    await cluster.until((status) => !names(status).includes("b"));
+    await rounds(3);
+    await docker("unpause", id("b"));
+    await cluster.until((status) => names(status).includes("b"));
+  });
+
+  containerTest("a worker that is cut off comes back when the network is healed, as the same worker", async () => {
+    const before = (await cluster.status()).workers.find(({ name }) => name === "c")!;
+    await docker("network", "disconnect", cluster.network, id("c"));
+    await cluster.until((status) => !names(status).includes("c"));
+    await rounds(3);
+    await docker("network", "connect", cluster.network, id("c"));
+    const healed = await cluster.until((status) => names(status).includes("c"));
+    expect(healed.workers.find(({ name }) => name === "c")?.worker).toBe(before.worker);
+  });
+
+  containerTest("a worker limited to a sliver of a processor is lent less", async () => {
+    const before = await shares(cluster);
+    // Little enough to bind on a machine that is busy with other things, too.
+    await docker("update", "--cpus", "0.05", id("b"));
+    // Its speed is measured anew, a unit at a time.
+    await rounds(8);
+    const after = await shares(cluster);
+    expect(after.get("b")!, `tokens in 8 rounds ${JSON.stringify([...after])}, before ${JSON.stringify([...before])}`).toBeLessThan(0.6 * before.get("b")!); // prettier-ignore
+    await docker("update", "--cpus", "2", id("b"));
+  });
+
+  containerTest("a coordinator container that is restarted goes on from its volume", async () => {
+    const { version } = await cluster.status();
+    await docker("kill", "--signal", "KILL", cluster.coordinator.getId());
+    await cluster.coordinator.restart();
+    const after = await cluster.until((status) => names(status).length >= 2);
+    expect(after.version).toBeGreaterThanOrEqual(version);
+    await rounds(2);
+  });
+
+  containerTest("a worker that the kernel kills for its memory is missed by nobody", async () => {
+    const greedy = await cluster.startWorker("greedy", { memoryGiB: 0.09 }).catch((error: Error) => error);
+    const dead = await docker("ps", "-a", "--filter", `name=${cluster.network}-greedy`, "--format", "{{.ID}}");
+    await until(async () => (await docker("inspect", dead, "--format", "{{.State.Running}}")) === "false");
+    expect(await docker("inspect", dead, "--format", "{{.State.ExitCode}}"), String(greedy)).toBe("137");
+    await rounds(2);
+  });
+
+  containerTest("it ends, stops with exit code 0, and θ is that of the undisturbed run", async () => {
+    const { hash, version } = await cluster.until(({ phase }) => phase === "finished", 600_000);
+    expect(version).toBe(STEPS);
+    expect(hash).toBe(undisturbed);
+    await docker("stop", cluster.coordinator.getId());
+    expect(await docker("inspect", cluster.coordinator.getId(), "--format", "{{.State.ExitCode}}")).toBe("0");
+  });
+});
+
+/** Tokens by worker in the next few rounds. */
+async function shares(cluster: Cluster): Promise<Map<string, number>> {
+  const start = await cluster.status();
+  const end = await cluster.until(({ version }) => version >= start.version + 8);
+  const before = new Map(start.workers.map(({ worker, tokens }) => [worker, tokens]));
+  return new Map(end.workers.map(({ worker, name, tokens }) => [name, tokens - (before.get(worker) ?? 0)]));
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  for (let attempt = 0; attempt < 300; attempt++) {
+    if (await condition()) return;
+    await new Promise((done) => setTimeout(done, 200));
+  }
+  throw new Error("not within a minute");
+}
