@@ -11,10 +11,14 @@ export type Metrics = {
   readonly workers: Gauge<"backend">;
   readonly tokens: Counter;
   readonly roundSeconds: Histogram;
-  readonly computeSeconds: Histogram;
+  readonly roundComputeSeconds: Histogram;
+  readonly computeSeconds: Histogram<"kind">;
+  readonly transferSeconds: Histogram;
+  readonly mergeSeconds: Histogram;
+  readonly leaseSeconds: Histogram<"outcome">;
   readonly commitSeconds: Histogram;
   readonly refusals: Counter<"code">;
-  readonly bytes: Counter<"direction">;
+  readonly bytes: Counter<"direction" | "codec">;
   readonly leases: Counter<"outcome">;
 };
 
@@ -37,10 +41,36 @@ export function createMetrics(): Metrics {
       buckets: [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100],
       registers,
     }),
-    computeSeconds: new Histogram({
+    roundComputeSeconds: new Histogram({
       name: "manyhands_round_compute_seconds",
       help: "Engine time of the worker that computed longest in a round.",
       buckets: [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100],
+      registers,
+    }),
+    computeSeconds: new Histogram({
+      name: "manyhands_compute_seconds",
+      help: "Engine time of one contribution, as its worker says.",
+      labelNames: ["kind"],
+      buckets: [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30],
+      registers,
+    }),
+    transferSeconds: new Histogram({
+      name: "manyhands_transfer_seconds",
+      help: "From granting a lease to its last result, less engine time: network both ways, encoding, queueing.",
+      buckets: [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30],
+      registers,
+    }),
+    mergeSeconds: new Histogram({
+      name: "manyhands_merge_seconds",
+      help: "Checking one contribution and adding it to the round's sum.",
+      buckets: [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3],
+      registers,
+    }),
+    leaseSeconds: new Histogram({
+      name: "manyhands_lease_seconds",
+      help: "Age of a lease when it was over: returned, released, or lapsed (expired, copied, or its worker left).",
+      labelNames: ["outcome"],
+      buckets: [0.03, 0.1, 0.3, 1, 3, 10, 30, 100],
       registers,
     }),
     commitSeconds: new Histogram({
@@ -57,13 +87,13 @@ export function createMetrics(): Metrics {
     }),
     bytes: new Counter({
       name: "manyhands_socket_bytes_total",
-      help: "Bytes of frames over WebSockets.",
-      labelNames: ["direction"],
+      help: "Bytes of frames over WebSockets; in is towards the coordinator.",
+      labelNames: ["direction", "codec"],
       registers,
     }),
     leases: new Counter({
       name: "manyhands_leases_total",
-      help: "Leases by what became of them.",
+      help: "Leases granted, and what became of them: returned, released, lapsed.",
       labelNames: ["outcome"],
       registers,
     }),

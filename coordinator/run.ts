@@ -12,6 +12,8 @@ import { judge } from "./admission.ts";
 import type { LeaseAccount } from "./leaseAccount.ts";
 import type { Metrics } from "./metrics.ts";
 import type { ContributionRow, Credit, EvaluationRow, RoundRow } from "./ledger.ts";
+import { createObserver } from "./observe.ts";
+import type { RunTrace } from "./tracing.ts";
 import type { Publisher } from "./publish.ts";
 import { DISK_RETRY_MS, roundStep } from "./round.ts";
 import { initialRound } from "./roundState.ts";
@@ -73,6 +75,8 @@ export type RunPorts = {
   readonly publisher: Publisher;
   readonly offerSnapshot: (version: Version, hash: string) => SnapshotReference;
   readonly metrics: Metrics;
+  /** Null unless somebody collects traces. */
+  readonly trace: RunTrace | null;
   /** Of all frames so far. */
   readonly socketBytes: () => { readonly in: number; readonly out: number };
   /** After each commit. */
@@ -153,6 +157,7 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
   let reason = "";
   let lastRound: RoundRow | null = null;
   let validation = start.lastEvaluation;
+  const observer = createObserver(metrics, ports.trace, ports.nowMs);
   let halted = false;
   let committing: Promise<void> | null = null;
   let bytesBefore = ports.socketBytes();
@@ -181,8 +186,11 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
   function perform(effect: RoundEffect): void {
     switch (effect.type) {
       case "grant":
-        ports.send(effect.worker, { type: "lease", ...effect.lease });
-        metrics.leases.inc({ outcome: "granted" });
+        {
+          const traceparent = observer.granted(effect.worker, effect.lease);
+          const context = traceparent === undefined ? {} : { traceparent };
+          ports.send(effect.worker, { type: "lease", ...effect.lease, ...context });
+        }
         return;
       case "waiting":
         ports.send(effect.worker, { type: "waiting", reason: effect.reason });
@@ -228,8 +236,10 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
     const entry = payloads.get(id);
     if (entry === undefined) throw new Error(`contribution ${id} has no payload`);
     payloads.delete(id);
+    const sinceMs = ports.nowMs();
     ports
       .merge({ firstUnit, units, payload: entry.payload })
+      .finally(() => observer.merged(sinceMs))
       .then((refusal) => dispatch({ type: "merged", id, refusal }), failed);
   }
 
@@ -314,6 +324,8 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
     };
     bytesBefore = bytes;
     await durably(() => ports.commitRound(row, contributors, effect.account));
+    // Before new leases are granted on what was committed.
+    observer.committed({ version, tokens: effect.tokens, lossSum: effect.lossSum, beganMs });
     hash = result.hash;
     tokens += effect.tokens;
     lastRound = row;
@@ -331,7 +343,7 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
     metrics.gradientNorm.set(result.gradientNorm);
     metrics.tokens.inc(effect.tokens);
     metrics.roundSeconds.observe(row.roundMs / 1000);
-    metrics.computeSeconds.observe(row.computeMs / 1000);
+    metrics.roundComputeSeconds.observe(row.computeMs / 1000);
     metrics.commitSeconds.observe((ports.nowMs() - beganMs) / 1000);
     ports.onCommitted(row);
     if (version % start.snapshotEvery === 0 && version < config.steps) inBackground(takeSnapshot);
@@ -371,10 +383,12 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
         if (message.type === "contribution") payloads.set(contribution, { worker: id, payload });
         const { lease, base, firstUnit, units, tokens: theirs, lossSum, computeMs } = message;
         const kind = message.type === "contribution" ? "train" : "evaluate";
+        observer.returned(kind, message);
         dispatch({ type: "returned", worker: id, id: contribution, kind, lease, base, firstUnit, units, tokens: theirs, lossSum, computeMs }); // prettier-ignore
         return;
       }
       case "release":
+        observer.released(message.lease);
         dispatch({ type: "released", worker: id, lease: message.lease });
         return;
       case "heartbeat":

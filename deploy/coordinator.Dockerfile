@@ -21,6 +21,8 @@ LABEL org.opencontainers.image.title="manyhands coordinator" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 WORKDIR /app
+# What it computes itself: the examination of workers, and a sample of text at the end.
+COPY --from=build /out/worker-node ./
 COPY --from=build /out/coordinator ./
 COPY --from=build /src/dist/pages ./dist/pages
 COPY --from=build /src/LICENSE /src/sbom.cdx.json ./

@@ -60,7 +60,11 @@ type Start = (options: { spec: ModelSpec; layout: ParamLayout; threads: number }
 /** Imported when tried: each library is large, and one that is missing must not take the others down. */
 const start: Readonly<Record<Exclude<EnginePreference, "auto">, Start>> = {
   webgpu: async ({ spec, layout }) => (await import("./webgpuEngine.ts")).createWebgpuEngine({ spec, layout }),
-  onnx: async (options) => (await import("./onnxEngine.ts")).createOnnxEngine(options),
+  onnx: async (options) => {
+    // ONNX Runtime reports to its makers unless this is set before it is loaded, in the environment of the process.
+    process.env["ORT_DISABLE_TELEMETRY"] = "1";
+    return (await import("./onnxEngine.ts")).createOnnxEngine(options);
+  },
   wasm: async ({ spec, layout }) => {
     const { setWasmPaths } = await import("@tensorflow/tfjs-backend-wasm");
     const library = createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm");

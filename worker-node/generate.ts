@@ -30,9 +30,6 @@ type Flags = {
   readonly threads: number;
 };
 
-// ONNX Runtime sends telemetry to its makers unless this is set before it is loaded.
-process.env["ORT_DISABLE_TELEMETRY"] = "1";
-
 try {
   await main(parseFlags(process.argv.slice(2)));
 } catch (error) {

@@ -14,6 +14,7 @@ import { serveHealth } from "./health.ts";
 import { openLog } from "./log.ts";
 import type { Log } from "./log.ts";
 import { connectSocket } from "./socket.ts";
+import { openTracing } from "./tracing.ts";
 
 /** Updates of the largest model we name (GPT-2 XL in f32) and some; a coordinator that sends more is not ours. */
 const MAX_FRAME_BYTES = 8 * 2 ** 30;
@@ -24,7 +25,7 @@ const OWN_BUFFER_BYTES = 128 * 1024;
 /** Less than the three seconds of a coordinator and the ten of a container engine, which then insist. */
 const END_MS = 2500;
 
-// ONNX Runtime sends telemetry to its makers unless this is set before it is loaded; a thread's own environment is not enough.
+// Here too, because what a thread sets in its environment is seen by nobody else: engine.ts says why.
 process.env["ORT_DISABLE_TELEMETRY"] = "1";
 
 try {
@@ -41,6 +42,7 @@ try {
 }
 
 async function run(config: WorkerConfig, log: Log): Promise<void> {
+  const trace = await openTracing(config.name, process.env);
   const data: ComputeData = { threads: config.threads, engine: config.engine };
   const compute = new Worker(new URL("./compute.ts", import.meta.url), { workerData: data });
   let session: RunningSession | null = null;
@@ -52,10 +54,15 @@ async function run(config: WorkerConfig, log: Log): Promise<void> {
     process.exitCode = state.phase.ok ? 0 : 1;
     if (!state.phase.ok) process.stderr.write(`${state.phase.reason}\n`);
     health?.close();
+    // A collector that is away must not keep a worker from ending well.
+    trace?.close().catch(() => {});
     endThread(compute);
     if (process.connected) process.disconnect();
   };
-  compute.on("message", (event: ComputeEvent) => session?.computed(event));
+  compute.on("message", (event: ComputeEvent) => {
+    trace?.computed(event);
+    session?.computed(event);
+  });
   compute.on("error", (error) => {
     process.stderr.write(`the compute thread failed: ${error.message}\n`);
     process.exit(1);
@@ -65,8 +72,11 @@ async function run(config: WorkerConfig, log: Log): Promise<void> {
     {
       connect: (handlers) => 
         connectSocket(`${config.url.replace(/^http/, "ws")}/socket`, MAX_FRAME_BYTES, process.env["MANYHANDS_OWN_KEY"], handlers), // prettier-ignore
-      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
-      compute: (command) => compute.postMessage(command, memoryOf(command)),
+      compute: (command) => {
+        trace?.commanded(command);
+        // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
+        compute.postMessage(command, memoryOf(command));
+      },
       nowMs: () => performance.now(),
       every: (ms, callback) => {
         const timer = setInterval(callback, ms);

@@ -61,6 +61,8 @@ export type Lease = {
   readonly units: number;
   /** From receipt; after it the units may be given to others. */
   readonly deadlineMs: number;
+  /** W3C trace context of the coordinator's span, when somebody collects traces. */
+  readonly traceparent?: string | undefined;
 };
 
 /** What the run looks like, for people: sent about once a second. */

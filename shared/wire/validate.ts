@@ -98,6 +98,7 @@ const coordinatorMessage = z.discriminatedUnion("type", [
     firstUnit: count,
     units: positive,
     deadlineMs: milliseconds,
+    traceparent: z.optional(z.string().check(z.regex(/^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/))),
   }),
   z.strictObject({ type: z.literal("update"), version: count, hash }),
   z.strictObject({ type: z.literal("waiting"), reason: text(500) }),

@@ -40,8 +40,6 @@ describe("a run in containers", () => {
   });
   afterAll(() => cluster?.stop());
 
-  const names = ({ workers: list }: { workers: readonly { name: string; state: string }[] }): string[] =>
-    list.filter(({ state }) => state === "ready").map(({ name }) => name).sort(); // prettier-ignore
   const id = (name: string): string => workers.get(name)!.getId();
   const rounds = async (count: number): Promise<void> => {
     const { version } = await cluster.status();
@@ -100,10 +98,11 @@ describe("a run in containers", () => {
   });
 
   containerTest("a worker that the kernel kills for its memory is missed by nobody", async () => {
-    const greedy = await cluster.startWorker("greedy", { memoryGiB: 0.09 }).catch((error: Error) => error);
+    // Whether it lives long enough to be seen starting is the kernel's affair.
+    await cluster.startWorker("greedy", { memoryGiB: 0.09 }).catch(() => {});
     const dead = await docker("ps", "-a", "--filter", `name=${cluster.network}-greedy`, "--format", "{{.ID}}");
     await until(async () => (await docker("inspect", dead, "--format", "{{.State.Running}}")) === "false");
-    expect(await docker("inspect", dead, "--format", "{{.State.ExitCode}}"), String(greedy)).toBe("137");
+    expect(await docker("inspect", dead, "--format", "{{.State.ExitCode}}")).toBe("137");
     await rounds(2);
   });
 
@@ -115,6 +114,11 @@ describe("a run in containers", () => {
     expect(await docker("inspect", cluster.coordinator.getId(), "--format", "{{.State.ExitCode}}")).toBe("0");
   });
 });
+
+/** Of the workers that are ready, in order. */
+function names({ workers: list }: { workers: readonly { name: string; state: string }[] }): string[] {
+  return list.filter(({ state }) => state === "ready").map(({ name }) => name).sort(); // prettier-ignore
+}
 
 /** Tokens by worker in the next few rounds. */
 async function shares(cluster: Cluster): Promise<Map<string, number>> {

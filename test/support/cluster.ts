@@ -233,6 +233,7 @@ export async function createCluster(
       offerSnapshot: (version, hash) =>
         publisher.offer(version, hash, () => writeParams(world.layout, optimizer.params())),
       metrics: createMetrics(),
+      trace: null,
       socketBytes: () => ({ in: 0, out: 0 }),
       onCommitted: () => {},
       onEvaluated: () => {},
