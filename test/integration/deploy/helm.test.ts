@@ -21,8 +21,9 @@ type Manifest = {
   readonly apiVersion: string;
   readonly kind: string;
   readonly metadata: { readonly name: string };
+  // oxlint-disable-next-line typescript/no-explicit-any -- whatever the schemas say
   readonly spec?: any;
-}; // oxlint-disable-line typescript/no-explicit-any -- whatever the schemas say
+};
 type Rendered = { readonly ok: true; readonly manifests: readonly Manifest[] } | { readonly ok: false; readonly problem: string }; // prettier-ignore
 
 const tool = succeeds("helm", ["version"]) ? "helm" : succeeds("go", ["version"]) ? "go" : null;
