@@ -1,7 +1,7 @@
 /** @file The compute thread (a dedicated worker): θ, the engine and the shards, behind a message port. */
 import type { Engine } from "../shared/engine/engine.ts";
 import { createCompute } from "../shared/worker/compute.ts";
-import { chooseEngine } from "./engine.ts";
+import { chooseEngine, COMPILED } from "./engine.ts";
 import type { ComputeToSession, EngineChoice, SessionToCompute } from "./messages.ts";
 import { inMicroBatches } from "../shared/engine/microBatch.ts";
 import { createFetcher } from "./shards.ts";
@@ -28,7 +28,12 @@ const compute = createCompute({
     post({ type: "device", device: chosen.device });
     const { backend } = chosen.engine;
     const broken = (reason: string, rows: number | null): void =>
-      post({ type: "broken", backend, reason, outOfMemoryWith: isOutOfMemory(reason) ? rows : null });
+      post({
+        type: "broken",
+        backend,
+        reason: chosen.isCompiled ? COMPILED + reason : reason,
+        outOfMemoryWith: isOutOfMemory(reason) ? rows : null,
+      });
     void chosen.lost.then((reason) => broken(reason, null));
     const engine = guarded(chosen.engine, chosen.fault, broken);
     const { rows } = choice;

@@ -3,11 +3,11 @@
  * have bugs; a worker that computes garbage is worse than one that is slow.
  */
 import { createEagerEngine } from "../shared/engine/eager.ts";
-import type { Batch } from "../shared/engine/engine.ts";
+import type { Batch, Engine } from "../shared/engine/engine.ts";
 import { gptTensors } from "../shared/model/gptTensors.ts";
 import { initialParams } from "../shared/model/init.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
-import { layoutOf } from "../shared/numerics/layout.ts";
+import { layoutOf, type ParamLayout } from "../shared/numerics/layout.ts";
 import type { TfjsBackend } from "./messages.ts";
 
 /** Every op of the real model; extents that differ, so that swapped axes show. */
@@ -31,9 +31,16 @@ const BATCH_SIZE = 3;
 const TOLERANCE = 5e-4;
 
 /** Leaves no tensors behind. @throws Error when loss or gradient differ from the cpu backend's. */
-export async function selfCheck(backend: TfjsBackend): Promise<void> {
-  const expected = await examine("cpu");
-  const found = await examine(backend);
+export function selfCheck(backend: TfjsBackend): Promise<void> {
+  return checkAgainstCpu((spec, layout) => createEagerEngine({ spec, layout, backend }));
+}
+
+/** As {@link selfCheck}, for any engine; tfjs must have its cpu backend. */
+export async function checkAgainstCpu(
+  create: (spec: ModelSpec, layout: ParamLayout) => Promise<Engine>,
+): Promise<void> {
+  const expected = await examine((spec, layout) => createEagerEngine({ spec, layout, backend: "cpu" }));
+  const found = await examine(create);
   const lossError = Math.abs(found.lossSum - expected.lossSum) / expected.lossSum;
   const gradientError = relativeL2(found.gradient, expected.gradient);
   // Negated, so that NaN fails.
@@ -44,12 +51,14 @@ export async function selfCheck(backend: TfjsBackend): Promise<void> {
   }
 }
 
-async function examine(backend: TfjsBackend): Promise<{ lossSum: number; gradient: Float32Array }> {
+async function examine(
+  create: (spec: ModelSpec, layout: ParamLayout) => Promise<Engine>,
+): Promise<{ lossSum: number; gradient: Float32Array }> {
   const layout = layoutOf(gptTensors(spec));
   // Five times the usual deviation: attention of a fresh model is nearly uniform, and would hide a wrong softmax.
   const params = initialParams(spec, layout, 1).map((value) => 5 * value);
   const gradient = new Float32Array(layout.length);
-  const engine = await createEagerEngine({ spec, layout, backend });
+  const engine = await create(spec, layout);
   try {
     await engine.load(params);
     const { lossSum } = await engine.gradient(batch(), gradient);

@@ -2,6 +2,7 @@
 import { WebGPUBackend } from "@tensorflow/tfjs-backend-webgpu";
 import * as tf from "@tensorflow/tfjs-core";
 import type { StartedBackend } from "../engine.ts";
+import { describeAdapter } from "./adapter.ts";
 
 /** What tfjs kernels make use of beyond WebGPU's defaults (128 MiB a binding is one matrix of GPT-2's vocabulary). */
 const LIMITS = [
@@ -36,10 +37,5 @@ export async function start(onCompiled: (programs: number) => void): Promise<Sta
 
   tf.removeBackend("webgpu");
   tf.registerBackend("webgpu", () => new WebGPUBackend(device, adapter.info), 3);
-  return { device: describe(adapter.info), fault: () => fault, lost };
-}
-
-function describe({ vendor, architecture, description }: GPUAdapterInfo): string {
-  const words = description === "" ? `${vendor} ${architecture}`.trim() : description;
-  return words === "" ? "a graphics adapter that does not say its name" : words;
+  return { device: describeAdapter(adapter.info), fault: () => fault, lost };
 }

@@ -22,10 +22,13 @@ const LIMITS = [
   "maxStorageBuffersPerShaderStage",
 ] as const;
 
-/** @throws Error when there is no adapter, or it has no device to give. */
+/** Nothing there to run on: other uses of WebGPU need not be tried. */
+export class NoAdapter extends Error {}
+
+/** @throws NoAdapter, or Error when the adapter has no device to give. */
 export async function openDevice(gpu: GPU): Promise<OpenDevice> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
-  if (adapter === null) throw new Error("there is WebGPU, but no graphics adapter for it");
+  if (adapter === null) throw new NoAdapter("there is WebGPU, but no graphics adapter for it");
   const device = await adapter.requestDevice({
     requiredFeatures: adapter.features.has("timestamp-query") ? ["timestamp-query"] : [],
     requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]])),

@@ -25,7 +25,7 @@ export type WgslEngineOptions = {
   readonly nowMs: () => number;
   /** Pipelines compiled so far, of all. */
   readonly onProgress?: (done: number, all: number) => void;
-  /** A batch did not fit the device's memory and is computed in parts of `samples`. */
+  /** A batch did not fit the device's memory and is computed in parts of `samples`; without it, that is an error. */
   readonly onSmallerBatch?: (samples: number) => void;
 };
 
@@ -231,10 +231,10 @@ export async function createWgslEngine({
       return await fitting.gradient(batch, target);
     } catch (error) {
       const rows = Math.ceil(Math.min(most, batch.batchSize) / 2);
-      if (!(error instanceof OutOfMemory) || rows === Math.min(most, batch.batchSize)) throw error;
+      if (!(error instanceof OutOfMemory) || !onSmallerBatch || rows === Math.min(most, batch.batchSize)) throw error;
       most = rows;
       fitting = inMicroBatches(whole, rows);
-      onSmallerBatch?.(rows);
+      onSmallerBatch(rows);
       return gradient(batch, target);
     }
   };

@@ -2,6 +2,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
 import { chooseEngine, startBackend, type StartedBackend } from "../../../worker-browser/engine.ts";
+import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
 import type { Fallback } from "../../../shared/wire/protocol.ts";
 import type { TfjsBackend } from "../../../worker-browser/messages.ts";
 import { engineCases } from "../../support/engineCases.ts";
@@ -38,11 +39,32 @@ async function computeOn(backend: TfjsBackend, caseIndex: number): Promise<Compu
   return { device: device.device, lossSum, lossAlone, tokens, gradient: [...gradient], leaked, fault: device.fault() };
 }
 
+/** The engine that a worker takes here, on an engine case: the compiled step, where there is WebGPU. */
+async function computeAsWorker(
+  caseIndex: number,
+): Promise<Computed & { compiled: boolean; startMs: number; hostMs: number }> {
+  const { spec, layout, params, batch } = engineCases[caseIndex]!;
+  const startedMs = performance.now();
+  const chosen = await chooseEngine({ spec, layout, force: null, avoid: [] });
+  const { engine, isCompiled, device, fault } = chosen;
+  await engine.load(params);
+  const gradient = new Float32Array(layout.length);
+  await engine.gradient(batch, gradient);
+  const startMs = performance.now() - startedMs;
+  const { lossSum, tokens } = await engine.gradient(batch, gradient);
+  const { hostMs } = (engine as WgslEngine).lastStep();
+  const lossAlone = (await engine.loss(batch)).lossSum;
+  await engine.dispose();
+  return { device, lossSum, lossAlone, tokens, gradient: [...gradient], leaked: 0, fault: fault(), compiled: isCompiled, startMs, hostMs }; // prettier-ignore
+}
+
 /** Which backend a worker would take here, and why not the better ones. */
-async function choose(): Promise<{ backend: string; device: string; fallbacks: readonly Fallback[] }> {
+async function choose(
+  avoid: readonly Fallback[] = [],
+): Promise<{ backend: string; compiled: boolean; device: string; fallbacks: readonly Fallback[] }> {
   const { spec, layout } = engineCases[0]!;
-  const { engine, device, fallbacks } = await chooseEngine({ spec, layout, force: null, avoid: [] });
-  return { backend: engine.backend, device, fallbacks };
+  const { engine, isCompiled, device, fallbacks } = await chooseEngine({ spec, layout, force: null, avoid });
+  return { backend: engine.backend, compiled: isCompiled, device, fallbacks };
 }
 
 /** Starts the backend, then takes its device away; what the started backend says of it. */
@@ -80,7 +102,7 @@ async function examineWithWrongKernel(backend: TfjsBackend, kernelName: string):
   );
 }
 
-const harness = { computeOn, choose, loseDevice, brokenShader, examineWithWrongKernel };
+const harness = { computeOn, computeAsWorker, choose, loseDevice, brokenShader, examineWithWrongKernel };
 
 declare global {
   // oxlint-disable-next-line no-var -- how TypeScript declares globals
