@@ -3,10 +3,10 @@ import type { WorkerId } from "../shared/wire/protocol.ts";
 import { EVALUATION_COST, leaseUnits } from "./lease.ts";
 import { issue } from "./leaseAccount.ts";
 import { openLeases } from "./leases.ts";
-import { FREE, LEASED, countFree, freeRun, withStatus } from "./pool.ts";
+import { DONE, FREE, LEASED, countFree, freeRun, withStatus } from "./pool.ts";
 import type { Pool } from "./pool.ts";
 import { newWorker, update } from "./roundState.ts";
-import type { Draft, RoundConfig, RoundEffect, WorkerRecord } from "./roundState.ts";
+import type { Draft, Outlier, RoundConfig, RoundEffect, WorkerRecord } from "./roundState.ts";
 
 /** A lease may take this many times its expected time. */
 const LEASE_SLACK = 5;
@@ -95,6 +95,29 @@ function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
   };
 }
 
+/** Whether no other worker may get leases. */
+export function isAlone({ workers }: Draft, id: WorkerId, nowMs: number): boolean {
+  for (const [other, worker] of workers) if (other !== id && mayWork(worker, nowMs)) return false;
+  return true;
+}
+
+/** What was refused for its norm among these units. */
+export function outliersAmong({ outliers }: Draft, firstUnit: number, units: number): readonly Outlier[] {
+  return outliers.filter((other) => firstUnit < other.firstUnit + other.units && other.firstUnit < firstUnit + units);
+}
+
+/**
+ * The pool as this worker sees it: units that it was refused for their norm are another's to compute, to see who is right.
+ * Where there is no other, the same one's.
+ */
+function openTo(draft: Draft, id: WorkerId, pool: Pool, nowMs: number): Pool {
+  const own = draft.outliers.filter(({ worker }) => worker === id);
+  if (pool.kind !== "train" || own.length === 0) return pool;
+  return isAlone(draft, id, nowMs)
+    ? pool
+    : own.reduce((open, { firstUnit, units }) => withStatus(open, firstUnit, units, DONE), pool);
+}
+
 /** Tells a worker why it has no lease, once per reason. */
 export function wait(draft: Draft, id: WorkerId, reason: string, effects: RoundEffect[]): void {
   if (draft.workers.get(id)?.waitingReason === reason) return;
@@ -116,8 +139,9 @@ function grantOne(
   // Time of one training sample on the fastest other worker that may get leases.
   const fastestOther = facts.fastest.find((other) => other.id !== id)?.sampleMs ?? Infinity;
   let reason = "every unit of this round is handed out";
-  for (const pool of [draft.train, draft.evaluation]) {
-    if (pool === null) continue;
+  for (const whole of [draft.train, draft.evaluation]) {
+    if (whole === null) continue;
+    const pool = openTo(draft, id, whole, nowMs);
     const worker = draft.workers.get(id) ?? newWorker();
     const unitSampleMs = pool.unit * (pool.kind === "train" ? 1 : EVALUATION_COST);
     const unitMs = (worker.sampleMs ?? 1) * unitSampleMs;
@@ -144,14 +168,14 @@ function grantOne(
     if (units > 0) {
       const firstUnit = pool.status.indexOf(FREE);
       const run = freeRun(pool, firstUnit, units);
-      grant(draft, id, pool, firstUnit, run, unitMs, config, nowMs, effects);
+      grant(draft, id, whole, firstUnit, run, unitMs, config, nowMs, effects);
       return null;
     }
     if (free === 0 && open === 0) {
-      const copy = facts.late(pool).find(({ owner, units: late, remainingMs }) => owner !== id && remainingMs > SPECULATION_FACTOR * unitMs * late); // prettier-ignore
+      const copy = facts.late(whole).find(({ owner, units: late, remainingMs }) => owner !== id && remainingMs > SPECULATION_FACTOR * unitMs * late); // prettier-ignore
       if (copy !== undefined) {
         draft.counts.speculative += 1;
-        grant(draft, id, pool, copy.firstUnit, copy.units, unitMs, config, nowMs, effects);
+        grant(draft, id, whole, copy.firstUnit, copy.units, unitMs, config, nowMs, effects);
         return null;
       }
     }

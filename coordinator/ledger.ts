@@ -46,6 +46,8 @@ export type ContributionRow = {
   readonly worker: WorkerId;
   readonly tokens: number;
   readonly lossSum: number;
+  /** ‖Σ gradient‖ as it was merged; 0 where it was not written down. */
+  readonly norm: number;
 };
 
 export type Credit = {
@@ -114,6 +116,8 @@ export type LedgerReader = {
   readonly pause: () => string | null;
   /** Of the committed rounds, by all visits of this worker. */
   readonly creditOf: (id: WorkerId) => Credit;
+  /** Norms and tokens of the contributions to each of the last `rounds` rounds, oldest round first. */
+  readonly norms: (rounds: number) => readonly (readonly { readonly norm: number; readonly tokens: number }[])[];
   readonly close: () => void;
 };
 
@@ -144,7 +148,7 @@ const MAX_EVENTS = 10_000;
 const MAX_GATHERED_EVENTS = 1000;
 
 /** Raised with the schema; a ledger of 0 is one of version 0.1.0. */
-const SCHEMA_VERSION = 1;
+const SCHEMA_VERSION = 2;
 
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS round (
@@ -156,7 +160,8 @@ const SCHEMA = `
     baseHash TEXT, journal INTEGER, record INTEGER, issued INTEGER) STRICT;
   CREATE TABLE IF NOT EXISTS contribution (
     version INTEGER NOT NULL, firstUnit INTEGER NOT NULL, units INTEGER NOT NULL, worker TEXT NOT NULL,
-    tokens INTEGER NOT NULL, lossSum REAL NOT NULL, lease INTEGER, PRIMARY KEY (version, firstUnit)) STRICT, WITHOUT ROWID;
+    tokens INTEGER NOT NULL, lossSum REAL NOT NULL, lease INTEGER,
+    norm REAL NOT NULL DEFAULT 0, PRIMARY KEY (version, firstUnit)) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS lease (
     version INTEGER NOT NULL, lease INTEGER NOT NULL, worker TEXT NOT NULL, firstUnit INTEGER NOT NULL,
     units INTEGER NOT NULL, returned INTEGER NOT NULL, "end" TEXT, PRIMARY KEY (version, lease)) STRICT, WITHOUT ROWID;
@@ -205,7 +210,7 @@ export function openLedger(file: string, { sync = true }: { sync?: boolean } = {
      :computeMs, :commitMs, :workers, :bytesIn, :bytesOut, :baseHash, :journal, :record, :issued)`,
   );
   const insertContribution = database.prepare(
-    "INSERT INTO contribution (version, firstUnit, units, worker, tokens, lossSum, lease) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    "INSERT INTO contribution (version, firstUnit, units, worker, tokens, lossSum, lease, norm) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
   );
   const insertLease = database.prepare("INSERT INTO lease VALUES (?, ?, ?, ?, ?, ?, ?)");
   const insertReturned = database.prepare("INSERT INTO returned VALUES (?, ?, ?, ?)");
@@ -246,8 +251,8 @@ export function openLedger(file: string, { sync = true }: { sync?: boolean } = {
       const { version } = round;
       transaction(() => {
         insertRound.run({ ...round, issued });
-        for (const { firstUnit, units, worker, tokens, lossSum, lease } of contributions) {
-          insertContribution.run(version, firstUnit, units, worker, tokens, lossSum, lease);
+        for (const { firstUnit, units, worker, tokens, lossSum, lease, norm } of contributions) {
+          insertContribution.run(version, firstUnit, units, worker, tokens, lossSum, lease, norm);
         }
         for (const [worker, tokens] of tokensByWorker(contributions)) addCredit.run(worker, tokens);
         for (const { lease, worker, firstUnit, units, returned: back, end } of leases) {
@@ -346,6 +351,14 @@ function readerOf(database: DatabaseSync): LedgerReader {
       const { count: ahead } = countCredit.get(own.tokens) as { count: number };
       return { ...own, rank: ahead + 1, contributors };
     },
+    norms(rounds) {
+      const recent = all<{ version: number; norm: number; tokens: number }>(
+        database,
+        `SELECT version, norm, tokens FROM contribution
+         WHERE version > (SELECT MAX(version) FROM round) - ${Number(rounds)} ORDER BY version, firstUnit`,
+      );
+      return [...Map.groupBy(recent, ({ version }) => version).values()];
+    },
     close: () => database.close(),
   };
 }
@@ -361,6 +374,7 @@ const LATER_COLUMNS = [
   ["round", "record", "INTEGER"],
   ["round", "issued", "INTEGER"],
   ["contribution", "lease", "INTEGER"],
+  ["contribution", "norm", "REAL NOT NULL DEFAULT 0"],
 ] as const;
 
 /** All or nothing: a process that dies in between leaves the ledger as it was. */

@@ -57,7 +57,7 @@ export function allowanceRates({ messagesPerSecond }: Limits): AllowanceRates {
 
 /**
  * Messages that no lease asked for, of all connections of an address together: two and a half times the heartbeats of as many
- * workers as it may have, and room for all of them to come back at once (hello, ready and pull cost 7).
+ * workers as it may have, and room for all of them to come back at once (hello, examination, ready and pull cost 8).
  */
 export function strayMessageRate({ messagesPerSecond, workersPerAddress }: Limits): BucketRate {
   return {

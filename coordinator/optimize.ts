@@ -13,13 +13,16 @@ import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { createArena, initialState, type Arena, type ArenaStep, type OptimizerConfig } from "./arena.ts";
 import { journalPath, openJournal, readJournal, recordBytes, removeJournals, type JournalFile } from "./journal.ts";
 import { mergeComplete, startMerge, takePart, type MergeRefusal, type MergeState, type Part } from "./merge.ts";
+import { describeNorm, weigh } from "./normGuard.ts";
+import type { NormBounds } from "./normGuard.ts";
 import { listSnapshots, newestSnapshot, pruneSnapshots, setAside, writeSnapshot, type Skipped, type SnapshotName } from "./snapshot.ts"; // prettier-ignore
 
-export type ContributionProblem = PayloadProblem | MergeRefusal | "stale";
+export type ContributionProblem = PayloadProblem | MergeRefusal | "stale" | "norm";
 
 export type Received =
-  | { readonly ok: true; readonly squaredNorm: number }
-  | { readonly ok: false; readonly problem: ContributionProblem; readonly reason: string };
+  | { readonly ok: true; readonly norm: number }
+  /** `norm` where the values were in order. */
+  | { readonly ok: false; readonly problem: ContributionProblem; readonly reason: string; readonly norm?: number };
 
 /** Where a step's gradient lies: which journal (the version of its snapshot), which record of it. */
 export type JournalPlace = { readonly journal: number; readonly record: number };
@@ -38,8 +41,8 @@ export type Optimizer = {
    * while its successor is being synced and committed. Null for any other. A view, as {@link Optimizer.params}.
    */
   readonly paramsOf: (hash: string) => Float32Array | null;
-  /** Checks a contribution of the current round and adds it when its turn comes. Resolves when it is checked. */
-  readonly receive: (part: Part & { payload: Uint8Array }) => Promise<Received>;
+  /** Checks a contribution of the current round and adds it when its turn comes. Resolves when it is checked. No bounds: any norm. */
+  readonly receive: (part: Part & { payload: Uint8Array; bounds?: NormBounds }) => Promise<Received>;
   /**
    * Steps on the round's sum, durably, and begins the next round. Not applied: θ is as before and the round begins anew.
    *
@@ -178,7 +181,7 @@ export async function openOptimizer(options: OptimizerOptions): Promise<{ optimi
       hash: () => arena.hash(),
       params: () => arena.params(),
       paramsOf: (hash) => arena.paramsOf(hash),
-      async receive({ firstUnit, units: count, payload }) {
+      async receive({ firstUnit, units: count, payload, bounds }) {
         const began = round;
         const checked = await arena.check(payload);
         if (!checked.ok) {
@@ -194,14 +197,20 @@ export async function openOptimizer(options: OptimizerOptions): Promise<{ optimi
             reason: `units ${firstUnit} to ${firstUnit + count - 1} of a round that ended`,
           };
         }
-        const decision = takePart(merge, { firstUnit, units: count, staged }, maxWaiting);
+        const norm = Math.sqrt(staged.squaredNorm);
+        const weight = bounds === undefined ? 1 : weigh(bounds, norm);
+        if (weight === null) {
+          arena.discard(staged);
+          return { ok: false, problem: "norm", reason: describeNorm(norm, bounds?.limit ?? Infinity), norm };
+        }
+        const decision = takePart(merge, { firstUnit, units: count, staged, weight }, maxWaiting);
         merge = decision.state;
         if ("refused" in decision) {
           arena.discard(staged);
           return { ok: false, problem: decision.refused, reason: decision.reason };
         }
-        await Promise.all(decision.add.map((part) => arena.add(part.staged)));
-        return { ok: true, squaredNorm: staged.squaredNorm };
+        await Promise.all(decision.add.map((part) => arena.add(part.staged, part.weight)));
+        return { ok: true, norm };
       },
       async step({ version: next, tokens, learningRate }) {
         if (stepping !== null) throw new Error("a step is under way");
@@ -241,7 +250,7 @@ export async function openOptimizer(options: OptimizerOptions): Promise<{ optimi
   }
 }
 
-type StagedPart = Part & { readonly staged: Parameters<Arena["add"]>[0] };
+type StagedPart = Part & { readonly staged: Parameters<Arena["add"]>[0]; readonly weight: number };
 
 const problemText: Readonly<Record<PayloadProblem, string>> = {
   length: "the payload is not of the codec's length for this model",

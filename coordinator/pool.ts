@@ -8,6 +8,8 @@ export type UnitResult = {
   readonly units: number;
   readonly tokens: number;
   readonly lossSum: number;
+  /** ‖Σ gradient‖, as it went into the merge; 0 where none is known. */
+  readonly norm: number;
   /** Time inside the worker's engine. */
   readonly computeMs: number;
 };

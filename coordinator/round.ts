@@ -4,12 +4,18 @@
  * event the same `settle` asks what the facts now allow, so that no departure, expiry or refusal can leave a round hanging.
  */
 import type { RefusalCode, WorkerId } from "../shared/wire/protocol.ts";
-import { grantLeases, wait } from "./grant.ts";
+import { grantLeases, isAlone, outliersAmong, wait } from "./grant.ts";
 import { closeAccount, emptyAccount, skipRound } from "./leaseAccount.ts";
 import { closeLease, endLeases, expire, giveBack, measure, returnUnits } from "./leases.ts";
+import { REFERENCE_ROUNDS, describeNorm, medianReference, normLimit, referenceOf } from "./normGuard.ts";
+import type { NormBounds } from "./normGuard.ts";
 import { DONE, FREE, MERGING, finishUnits, newPool, samplesOf, totals, withStatus } from "./pool.ts";
+import type { UnitResult } from "./pool.ts";
 import { draftOf, newWorker, update } from "./roundState.ts";
 import type { Draft, ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState, RoundStep } from "./roundState.ts";
+
+/** Bound on what a round remembers of refused norms; the oldest are forgotten. */
+const MAX_OUTLIERS = 256;
 
 const FIRST_PAUSE_MS = 1000;
 const MAX_PAUSE_MS = 60_000;
@@ -71,13 +77,14 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
       onReturned(draft, event, config, nowMs, effects);
       return;
     case "merged":
-      onMerged(draft, event, nowMs, effects);
+      onMerged(draft, event, config, nowMs, effects);
       return;
     case "committed":
       if (event.applied) {
         draft.version += 1;
         draft.account = emptyAccount;
         draft.origin += config.batch;
+        remember(draft);
         draft.skippedInARow = 0;
         for (const [id, worker] of draft.workers) {
           if (worker.ready) draft.workers.set(id, { ...worker, version: draft.version });
@@ -97,6 +104,9 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
     }
     case "resumed":
       draft.paused.delete(event.cause);
+      return;
+    case "reference":
+      if (draft.references.length === 0) draft.references = [event.reference];
       return;
     case "tick":
       return;
@@ -154,6 +164,7 @@ function openRound(draft: Draft, config: RoundConfig, nowMs: number): void {
   draft.phase = "working";
   draft.startedMs = Math.max(1, nowMs);
   draft.leases.clear();
+  draft.outliers = [];
   const { version } = draft;
   const last = version >= config.steps;
   draft.train = last ? null : newPool("train", draft.origin, config.batch, config.unit);
@@ -161,6 +172,12 @@ function openRound(draft: Draft, config: RoundConfig, nowMs: number): void {
   const samples = last ? config.finalEvaluationSamples : config.evaluationSamples;
   const evaluates = due && samples > 0 && draft.evaluated < version;
   draft.evaluation = evaluates ? newPool("evaluate", 0, samples, config.evaluationUnit) : null;
+}
+
+/** The round's part in what the next ones are compared with. */
+function remember(draft: Draft): void {
+  const reference = referenceOf(draft.train?.results ?? []);
+  if (reference !== null) draft.references = [...draft.references, reference].slice(-REFERENCE_ROUNDS);
 }
 
 function onReturned(
@@ -225,6 +242,7 @@ function onReturned(
     units: event.units,
     tokens,
     lossSum: event.lossSum,
+    norm: 0,
     computeMs: event.computeMs,
   };
   if (event.kind === "evaluate") {
@@ -233,12 +251,14 @@ function onReturned(
   }
   draft.train = withStatus(pool, event.firstUnit, event.units, MERGING);
   draft.merging.set(event.id, result);
-  effects.push({ type: "merge", id: event.id, firstUnit: event.firstUnit, units: event.units });
+  const bounds = normBounds(draft, result, config, nowMs);
+  effects.push({ type: "merge", id: event.id, firstUnit: event.firstUnit, units: event.units, bounds });
 }
 
 function onMerged(
   draft: Draft,
   event: Extract<RoundEvent, { type: "merged" }>,
+  config: RoundConfig,
   nowMs: number,
   effects: RoundEffect[],
 ): void {
@@ -248,14 +268,52 @@ function onMerged(
   const id = result.worker;
   const worker = draft.workers.get(id);
   if (event.refusal === null) {
-    draft.train = finishUnits(draft.train, result);
+    const limit = normLimitNow(draft, result.tokens, config);
+    const clipped = config.guard === "clip" && event.norm > limit;
+    draft.train = finishUnits(draft.train, { ...result, norm: clipped ? limit : event.norm });
+    if (clipped) {
+      draft.counts.clipped += 1;
+      const message = `${describeNorm(event.norm, limit)}: it is scaled down to that`;
+      effects.push({ type: "refuse", worker: id, code: "norm-clipped", message, accept: { version: draft.version } });
+    } else if (event.norm > limit) {
+      draft.counts.confirmed += 1;
+      absolve(draft, result);
+    }
     if (worker !== undefined) draft.workers.set(id, { ...worker, tokens: worker.tokens + result.tokens, strikes: 0 });
     return;
   }
   draft.train = withStatus(draft.train, result.firstUnit, result.units, FREE);
   draft.counts.refused += 1;
-  strike(draft, id, nowMs);
+  const isOutlier = event.refusal.code === "norm-outlier";
+  if (isOutlier) {
+    const { firstUnit, units, tokens } = result;
+    draft.outliers = [...draft.outliers, { worker: id, firstUnit, units, perToken: event.norm / tokens }].slice(-MAX_OUTLIERS); // prettier-ignore
+  }
+  // Who is to compute it once more is not made to wait before.
+  if (!isOutlier || !isAlone(draft, id, nowMs)) strike(draft, id, nowMs);
   effects.push({ type: "refuse", worker: id, ...event.refusal, accept: { version: draft.version } });
+}
+
+function normLimitNow(draft: Draft, tokens: number, { guard }: RoundConfig): number {
+  const reference = guard === "off" ? null : medianReference(draft.references);
+  return reference === null ? Infinity : normLimit(reference, tokens);
+}
+
+function normBounds(draft: Draft, result: UnitResult, config: RoundConfig, nowMs: number): NormBounds {
+  const outliers = outliersAmong(draft, result.firstUnit, result.units);
+  const others = outliers.filter(({ worker }) => worker !== result.worker);
+  // Nobody else to ask: the same answer again is believed, or one odd unit would end the run.
+  const believed = isAlone(draft, result.worker, nowMs) ? outliers : others;
+  return {
+    limit: normLimitNow(draft, result.tokens, config),
+    confirmed: Math.max(0, ...believed.map(({ perToken }) => perToken)) * result.tokens,
+    clip: config.guard === "clip",
+  };
+}
+
+/** The unit is as large as they said: what they were refused for was right. */
+function absolve(draft: Draft, { firstUnit, units }: UnitResult): void {
+  for (const { worker } of outliersAmong(draft, firstUnit, units)) update(draft, worker, { strikes: 0, suspendedUntilMs: 0 }); // prettier-ignore
 }
 
 /** Wrong content: the worker pauses, twice as long each time, so that it cannot keep the round's last unit to itself. */

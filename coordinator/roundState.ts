@@ -1,5 +1,6 @@
 /** @file What the round reducer knows and says: its state, events and effects. The decisions are in round.ts, grant.ts and leases.ts. */
 import type { Lease, LeaseId, LeaseKind, RefusalCode, Version, WorkerId } from "../shared/wire/protocol.ts";
+import type { GuardChoice, NormBounds, NormReference } from "./normGuard.ts";
 import { emptyAccount } from "./leaseAccount.ts";
 import type { LeaseAccount, OpenAccount } from "./leaseAccount.ts";
 import type { Pool, UnitResult } from "./pool.ts";
@@ -19,6 +20,8 @@ export type RoundConfig = {
   readonly evaluationSamples: number;
   readonly finalEvaluationSamples: number;
   readonly strict: boolean;
+  /** What becomes of a contribution whose norm is far above those of recent rounds. */
+  readonly guard: GuardChoice;
   /** No lease expires sooner: a short pause of the machine is not a failure. */
   readonly minLeaseMs: number;
   /** A worker that is too slow for the rounds is tried again this often: its speed may have changed. */
@@ -82,6 +85,10 @@ export type RoundState = {
   readonly leases: ReadonlyMap<LeaseId, LeaseRecord>;
   /** What became of the training leases of this round. */
   readonly account: OpenAccount;
+  /** How large contributions were in the last committed rounds, oldest first. */
+  readonly references: readonly NormReference[];
+  /** Contributions of this round that were refused for their norm. */
+  readonly outliers: readonly Outlier[];
   /** Contributions on their way into the merge, by their id. */
   readonly merging: ReadonlyMap<number, UnitResult>;
   readonly workers: ReadonlyMap<WorkerId, WorkerRecord>;
@@ -92,7 +99,14 @@ export type RoundState = {
   readonly counts: Readonly<Record<RoundCount, number>>;
 };
 
-export type RoundCount = "expired" | "refused" | "speculative" | "skipped" | "returned";
+export type Outlier = {
+  readonly worker: WorkerId;
+  readonly firstUnit: number;
+  readonly units: number;
+  readonly perToken: number;
+};
+
+export type RoundCount = "clipped" | "confirmed" | "expired" | "refused" | "speculative" | "skipped" | "returned";
 
 export type ResultEvent = {
   readonly worker: WorkerId;
@@ -106,6 +120,12 @@ export type ResultEvent = {
   readonly tokens: number;
   readonly lossSum: number;
   readonly computeMs: number;
+};
+
+export type MergeResult = {
+  /** ‖Σ gradient‖ before any clipping; 0 when it was not looked at. */
+  readonly norm: number;
+  readonly refusal: { readonly code: RefusalCode; readonly message: string } | null;
 };
 
 export type RoundEvent =
@@ -123,7 +143,9 @@ export type RoundEvent =
   | { readonly type: "released"; readonly worker: WorkerId; readonly lease: LeaseId }
   | ({ readonly type: "returned" } & ResultEvent)
   /** The merge took the contribution in, or refused its content. */
-  | { readonly type: "merged"; readonly id: number; readonly refusal: { readonly code: RefusalCode; readonly message: string } | null } // prettier-ignore
+  | ({ readonly type: "merged"; readonly id: number } & MergeResult)
+  /** How large the first unit is at θ_0: for the first round, which has no rounds before it. */
+  | { readonly type: "reference"; readonly reference: NormReference }
   | { readonly type: "committed"; readonly applied: boolean }
   | { readonly type: "paused"; readonly cause: PauseCause; readonly reason: string }
   | { readonly type: "resumed"; readonly cause: PauseCause }
@@ -132,7 +154,7 @@ export type RoundEvent =
 export type RoundEffect =
   | { readonly type: "grant"; readonly worker: WorkerId; readonly lease: Lease }
   | { readonly type: "waiting"; readonly worker: WorkerId; readonly reason: string }
-  | { readonly type: "merge"; readonly id: number; readonly firstUnit: number; readonly units: number }
+  | { readonly type: "merge"; readonly id: number; readonly firstUnit: number; readonly units: number; readonly bounds: NormBounds } // prettier-ignore
   | { readonly type: "discard"; readonly id: number }
   | { readonly type: "refuse"; readonly worker: WorkerId; readonly code: RefusalCode; readonly message: string; readonly accept?: { readonly version: Version } } // prettier-ignore
   | { readonly type: "evaluated"; readonly version: Version; readonly lossSum: number; readonly tokens: number; readonly samples: number } // prettier-ignore
@@ -152,10 +174,12 @@ export function initialRound({
   version,
   origin,
   evaluated,
+  references = [],
 }: {
   version: Version;
   origin: number;
   evaluated: number;
+  references?: readonly NormReference[];
 }): RoundState {
   return {
     phase: "working",
@@ -167,12 +191,14 @@ export function initialRound({
     evaluation: null,
     leases: new Map(),
     account: emptyAccount,
+    references,
+    outliers: [],
     merging: new Map(),
     workers: new Map(),
     nextLease: 1,
     evaluated,
     skippedInARow: 0,
-    counts: { expired: 0, refused: 0, speculative: 0, skipped: 0, returned: 0 },
+    counts: { clipped: 0, confirmed: 0, expired: 0, refused: 0, speculative: 0, skipped: 0, returned: 0 },
   };
 }
 

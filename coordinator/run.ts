@@ -2,22 +2,23 @@
  * @file One run, alive: feeds what happens (messages, time, finished work) to the round reducer and carries its effects out.
  * Everything that touches the world comes in as a port, so that the simulator runs this very file.
  */
-import type { Answer } from "../shared/engine/examination.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { learningRateAt } from "../shared/numerics/schedule.ts";
 import type { Schedule } from "../shared/numerics/schedule.ts";
 import type { CoordinatorMessage, Fallback, RefusalCode, RunDescription, SnapshotReference, Version, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts"; // prettier-ignore
 import type { Backend } from "../shared/engine/engine.ts";
 import { judge } from "./admission.ts";
+import type { KnownAnswer } from "./knownAnswer.ts";
 import type { LeaseAccount } from "./leaseAccount.ts";
 import type { Metrics } from "./metrics.ts";
 import type { ContributionRow, Credit, EvaluationRow, RoundRow } from "./ledger.ts";
 import { createObserver } from "./observe.ts";
 import type { RunTrace } from "./tracing.ts";
+import type { NormBounds, NormReference } from "./normGuard.ts";
 import type { Publisher } from "./publish.ts";
 import { DISK_RETRY_MS, roundStep } from "./round.ts";
 import { initialRound } from "./roundState.ts";
-import type { PauseCause, RoundConfig, RoundEffect, RoundEvent, RoundState } from "./roundState.ts";
+import type { MergeResult, PauseCause, RoundConfig, RoundEffect, RoundEvent, RoundState } from "./roundState.ts";
 import type { Status, WorkerStatus } from "./status.ts";
 import { createRate } from "./rate.ts";
 import type { Rate } from "./rate.ts";
@@ -46,12 +47,13 @@ export type RunPorts = {
     message: string,
     options: { fatal: boolean; version?: Version },
   ) => void;
-  /** Takes a contribution into the round's sum; resolves once it is checked, to what is wrong with it or null. */
+  /** Takes a contribution into the round's sum, within the bounds for its norm; resolves once it is checked. */
   readonly merge: (part: {
     firstUnit: number;
     units: number;
     payload: Uint8Array;
-  }) => Promise<{ code: RefusalCode; message: string } | null>;
+    bounds: NormBounds;
+  }) => Promise<MergeResult>;
   /** Optimizer step on the round's sum, durable when it resolves; after a rejection the same step is asked for again. */
   readonly step: (round: { version: Version; tokens: number; learningRate: number }) => Promise<StepResult>;
   /** Keeps a ban beyond this process. */
@@ -98,7 +100,9 @@ export type RunStart = {
   readonly snapshotEvery: number;
   readonly layout: ParamLayout;
   /** What the examination must have for an answer before a worker gets its first lease; null when nobody is examined. */
-  readonly expected: Promise<Answer> | null;
+  readonly expected: Promise<KnownAnswer> | null;
+  /** How large contributions were in the last committed rounds, oldest first. */
+  readonly references: readonly NormReference[];
   readonly heartbeatMs: number;
   readonly version: Version;
   readonly hash: string;
@@ -170,6 +174,7 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
     version: start.version,
     origin: start.origin,
     evaluated: start.lastEvaluation?.version ?? -1,
+    references: start.references,
   });
 
   function dispatch(event: RoundEvent): void {
@@ -196,7 +201,7 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
         ports.send(effect.worker, { type: "waiting", reason: effect.reason });
         return;
       case "merge":
-        mergeContribution(effect.id, effect.firstUnit, effect.units);
+        mergeContribution(effect);
         return;
       case "discard":
         payloads.delete(effect.id);
@@ -232,15 +237,15 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
     }
   }
 
-  function mergeContribution(id: number, firstUnit: number, units: number): void {
+  function mergeContribution({ id, firstUnit, units, bounds }: Extract<RoundEffect, { type: "merge" }>): void {
     const entry = payloads.get(id);
     if (entry === undefined) throw new Error(`contribution ${id} has no payload`);
     payloads.delete(id);
     const sinceMs = ports.nowMs();
     ports
-      .merge({ firstUnit, units, payload: entry.payload })
+      .merge({ firstUnit, units, payload: entry.payload, bounds })
       .finally(() => observer.merged(sinceMs))
-      .then((refusal) => dispatch({ type: "merged", id, refusal }), failed);
+      .then((result) => dispatch({ type: "merged", id, ...result }), failed);
   }
 
   function failed(error: unknown): void {
@@ -411,10 +416,10 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
     // A copy: the frame's memory is let go, and not aligned. A sketch of another length is refused by its length.
     const sketch = new Float64Array(Math.floor(payload.length / 8));
     new Uint8Array(sketch.buffer).set(payload.subarray(0, sketch.byteLength));
-    const decide = (expected: Answer): void => {
+    const decide = (expected: KnownAnswer): void => {
       // It may have left, or come back, while the expected answer was being computed.
       if (workers.get(id) !== worker) return;
-      const verdict = judge(start.layout, backend, { lossSum, tokens: theirs, sketch }, expected);
+      const verdict = judge(start.layout, backend, { lossSum, tokens: theirs, sketch }, expected.answer);
       if (verdict.admitted) {
         dispatch({ type: "admitted", worker: id });
         return;
@@ -562,6 +567,13 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
   }
 
   dispatch({ type: "started" });
+  // Before any worker is admitted, and so before any contribution.
+  start.expected?.then(
+    ({ firstUnit: { norm, tokens: counted } }) => dispatch({ type: "reference", reference: { perToken: norm / counted, tokens: counted } }), // prettier-ignore
+    () => {
+      // Whoever computes it reports the failure, and the run ends.
+    },
+  );
   if (start.paused !== null) dispatch({ type: "paused", cause: "operator", reason: start.paused });
   return {
     joined(id, { kind, name, secret }) {
@@ -651,12 +663,13 @@ function longestCompute(state: RoundState): number {
 
 /** Who computed which units of the round, for the ledger. */
 function contributorsOf(state: RoundState): ContributionRow[] {
-  return (state.train?.results ?? []).map(({ firstUnit, units, lease, tokens, lossSum, worker }) => ({
+  return (state.train?.results ?? []).map(({ firstUnit, units, lease, tokens, lossSum, worker, norm }) => ({
     firstUnit,
     units,
     lease,
     worker,
     tokens,
     lossSum,
+    norm,
   }));
 }

@@ -9,6 +9,7 @@ import { defaultLimits, type Limits } from "./limits.ts";
 import type { OriginPolicy } from "./origin.ts";
 import { parseNetwork, type TrustedProxies } from "./peerAddress.ts";
 import type { LogKind } from "./log.ts";
+import type { GuardChoice } from "./normGuard.ts";
 import {
   givenValue,
   settings,
@@ -42,6 +43,8 @@ export type RunSpec = {
   readonly strict: boolean;
   /** No lease before a worker has computed a known batch right. */
   readonly admission: boolean;
+  /** What becomes of a contribution whose norm is far above those of recent rounds. */
+  readonly guard: GuardChoice;
   readonly optimizer: {
     readonly learningRate: number;
     readonly minLearningRate: number;
@@ -113,6 +116,7 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
     codec: pick("codec", "f32"),
     strict: pick("strict", isLoopback(givenValue(given, "host") ?? DEFAULT_HOST)),
     admission: pick("admission", true),
+    guard: pick("guard", "refuse"),
     optimizer: {
       learningRate,
       minLearningRate: pick("optimizer.minLearningRate", learningRate / 10),

@@ -32,6 +32,7 @@ import type { EvaluationRow, RoundRow } from "./ledger.ts";
 import { openOptimizer } from "./optimize.ts";
 import type { ContributionProblem } from "./optimize.ts";
 import { createMetrics } from "./metrics.ts";
+import { REFERENCE_ROUNDS, referenceOf } from "./normGuard.ts";
 import { OperatorError } from "./operatorError.ts";
 import { createLive } from "./live.ts";
 import { createPublisher, SNAPSHOT_PATH } from "./publish.ts";
@@ -126,6 +127,7 @@ const refusalOf: Readonly<Record<ContributionProblem, RefusalCode>> = {
   overlap: "already-done",
   "too-many-waiting": "stale-version",
   stale: "stale-version",
+  norm: "norm-outlier",
 };
 
 export async function serve(options: ServeOptions): Promise<Served> {
@@ -265,6 +267,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
         evaluationSamples: windows(spec.evaluation.samples),
         finalEvaluationSamples: windows(spec.evaluation.final),
         strict: spec.strict,
+        guard: spec.guard,
         minLeaseMs: MIN_LEASE_MS,
         probeEveryMs: PROBE_EVERY_MS,
       },
@@ -273,7 +276,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
       corpus: corpus.manifest.name,
       snapshotEvery: spec.snapshotEvery,
       layout,
-      expected: known === null ? null : known.then(({ answer }) => answer),
+      expected: known,
+      references: ledger.norms(REFERENCE_ROUNDS).flatMap((round) => referenceOf(round) ?? []),
       heartbeatMs: HEARTBEAT_MS,
       version: optimizer.version(),
       hash: optimizer.hash(),
@@ -291,7 +295,9 @@ export async function serve(options: ServeOptions): Promise<Served> {
         const receiving = optimizer.receive(part);
         letGo(part.payload);
         const received = await receiving;
-        return received.ok ? null : { code: refusalOf[received.problem], message: received.reason };
+        if (received.ok) return { norm: received.norm, refusal: null };
+        const { problem, reason, norm = 0 } = received;
+        return { norm, refusal: { code: refusalOf[problem], message: reason } };
       },
       step: (round) => optimizer.step(round),
       rememberBan: (worker, reason) => ledger.ban(worker, Date.now(), reason),

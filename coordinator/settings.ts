@@ -8,6 +8,7 @@ import { codecs, type Codec } from "../shared/codec/codec.ts";
 import type { Sampling } from "../shared/data/windows.ts";
 import { presets, type Preset } from "../shared/model/spec.ts";
 import { OperatorError } from "../shared/operatorError.ts";
+import type { GuardChoice } from "./normGuard.ts";
 import { parseTokenizerChoice, TOKENIZER_CHOICES } from "./corpusSource.ts";
 import { defaultLimits } from "./limits.ts";
 import { parseNetwork } from "./peerAddress.ts";
@@ -37,6 +38,7 @@ export type SettingValues = {
   readonly codec: Codec;
   readonly strict: boolean;
   readonly admission: boolean;
+  readonly guard: GuardChoice;
   readonly "optimizer.learningRate": number;
   readonly "optimizer.minLearningRate": number;
   readonly "optimizer.warmup": number;
@@ -208,6 +210,13 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     flag: "--admission",
     about: "workers compute a known batch before their first lease (default: yes)",
     ...yesOrNo,
+  },
+  guard: {
+    group: "Training",
+    flag: "--guard <what>",
+    about: "contributions far larger than recent ones: refuse, clip or off (default: refuse)",
+    ...choice(["refuse", "clip", "off"]),
+    form: "text",
   },
   "optimizer.learningRate": {
     group: "Optimizer",

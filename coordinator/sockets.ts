@@ -356,9 +356,8 @@ function spendingOf(message: WorkerMessage): Spending {
     case "pull":
     case "ready":
       return { type: message.type };
-    case "examination":
-      return { type: "ready" };
     case "hello":
+    case "examination":
     case "heartbeat":
     case "leave":
       return { type: "other" };

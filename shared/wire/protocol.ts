@@ -187,6 +187,8 @@ export type RefusalCode =
   | "address-limit"
   | "rate-limit"
   | "wrong-answer"
+  | "norm-outlier"
+  | "norm-clipped"
   | "kicked"
   | "banned";
 

@@ -13,6 +13,7 @@ const config: RoundConfig = {
   evaluationSamples: 30,
   finalEvaluationSamples: 50,
   strict: true,
+  guard: "refuse",
   minLeaseMs: 2000,
   probeEveryMs: 30_000,
 };

@@ -39,17 +39,17 @@ export const mutations: readonly NamedMutation[] = [
         const taken = step.effects.some((effect) => effect.type === "refuse" && effect.code === "already-done");
         if (event.type !== "returned" || event.kind !== "train" || !taken) return step;
         const { id, firstUnit, units } = event;
-        return { ...step, effects: step.effects.map((effect) => (effect.type === "discard" ? { type: "merge", id, firstUnit, units } : effect)) }; // prettier-ignore
+        return { ...step, effects: step.effects.map((effect) => (effect.type === "discard" ? { type: "merge" as const, id, firstUnit, units, bounds: { limit: Infinity, confirmed: 0, clip: false } } : effect)) }; // prettier-ignore
       },
       ports: (ports, optimizer) => ({
         ...ports,
         // The merge itself refuses it, too: two guards have to fail.
         merge: async (part) => {
           const payload = part.payload.slice();
-          const refusal = await ports.merge(part);
-          if (refusal?.code !== "already-done") return refusal;
+          const result = await ports.merge(part);
+          if (result.refusal?.code !== "already-done") return result;
           optimizer.addUnchecked(payload);
-          return null;
+          return { norm: 0, refusal: null };
         },
       }),
     },
@@ -60,7 +60,7 @@ export const mutations: readonly NamedMutation[] = [
     mutation: {
       ports: (ports, optimizer) => ({
         ...ports,
-        merge: async (part) => optimizer.check(part.payload) ?? optimizer.addAsItComes(part),
+        merge: async (part) => ({ norm: 0, refusal: optimizer.check(part.payload) ?? optimizer.addAsItComes(part) }),
       }),
     },
   },

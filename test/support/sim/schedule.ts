@@ -85,6 +85,7 @@ function configOf(seed: number, choose: (limit: number) => number, crowd: boolea
     evaluationSamples: 10,
     finalEvaluationSamples: kind % 2 === 0 ? 12 : 0,
     strict: kind % 4 !== 3,
+    guard: "refuse",
     minLeaseMs: 500 + 500 * choose(3),
     probeEveryMs: 3000 + choose(20_000),
   };

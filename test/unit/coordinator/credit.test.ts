@@ -27,6 +27,7 @@ function commit(version: number, parts: readonly (readonly [worker: string, toke
     worker,
     tokens,
     lossSum: 1,
+    norm: 1,
   }));
   const tokens = contributions.reduce((sum, part) => sum + part.tokens, 0);
   const round = { version, origin: 0, samples: 1, tokens, lossSum: 1, gradientNorm: 1, learningRate: 1, hash: "00", committedMs: version, roundMs: 1, computeMs: 1, commitMs: 1, workers: 1, bytesIn: 0, bytesOut: 0, baseHash: "00", journal: 0, record: 0 }; // prettier-ignore

@@ -14,6 +14,7 @@ const config: RoundConfig = {
   evaluationSamples: 0,
   finalEvaluationSamples: 0,
   strict: true,
+  guard: "refuse",
   minLeaseMs: 1000,
   probeEveryMs: 30_000,
 };
@@ -57,9 +58,108 @@ function driver(overrides: Partial<RoundConfig> = {}) {
     return send({ ...base, tokens: samples * used.tokensPerSample, lossSum: 2, computeMs: 1, ...change }, nowMs);
   };
   const merged = (refusal: { code: "not-finite"; message: string } | null = null, nowMs = 50) =>
-    send({ type: "merged", id, refusal }, nowMs);
+    send({ type: "merged", id, refusal, norm: 1 }, nowMs);
   return { send, join, pull, give, merged, state: () => state };
 }
+
+describe("contributions whose norm is far above recent ones", () => {
+  const reference = { type: "reference", reference: { perToken: 2, tokens: 20 } } as const;
+  const boundsOf = (effects: readonly RoundEffect[]) => effects.flatMap((effect) => (effect.type === "merge" ? [effect.bounds] : []))[0]; // prettier-ignore
+  const outlier = { code: "norm-outlier", message: "too large" } as const;
+  const mergedAs = (
+    run: ReturnType<typeof driver>,
+    id: number,
+    norm: number,
+    refusal: typeof outlier | null,
+    nowMs = 50,
+  ) => run.send({ type: "merged", id, norm, refusal }, nowMs);
+
+  test("the limit is the reference's, fixed before the round opens, the same for whoever computes a unit", () => {
+    const run = driver();
+    run.send(reference);
+    run.join("a");
+    run.join("b");
+    const [first, second] = [run.pull("a")!, run.pull("b")!];
+    // 3 · 2 · 20 tokens; the last unit has 10 tokens, so its norm a token may be √2 times as large.
+    expect(boundsOf(run.give("a", first.lease, 0).effects)).toEqual({ limit: 120, confirmed: 0, clip: false });
+    mergedAs(run, 1, 119, null);
+    run.send(reference);
+    run.send({ type: "reference", reference: { perToken: 9, tokens: 20 } });
+    expect(boundsOf(run.give("b", second.lease, second.firstUnit).effects)?.limit).toBeCloseTo(120, 9);
+    const third = run.pull("a")!;
+    expect(third.firstUnit).toBe(2);
+    expect(boundsOf(run.give("a", third.lease, 2).effects)?.limit).toBeCloseTo(60 * Math.SQRT2, 9);
+  });
+
+  test("a refused unit goes to somebody else, whose equal answer is believed; the first worker is absolved", () => {
+    const run = driver();
+    run.send(reference);
+    run.join("a");
+    run.join("b");
+    const lease = run.pull("a")!.lease;
+    run.give("a", lease, 0);
+    expect(refusals(mergedAs(run, 1, 900, outlier).effects)).toEqual(["norm-outlier"]);
+    expect(run.state().workers.get("a")).toMatchObject({ strikes: 1, suspendedUntilMs: 1050 });
+    // Later, when "a" may work again: not this unit.
+    const barred = run.pull("a", 2000);
+    expect(barred?.firstUnit).not.toBe(0);
+    const again = run.pull("b", 2000)!;
+    expect(again.firstUnit).toBe(0);
+    const { confirmed } = boundsOf(run.give("b", again.lease, 0, {}, 2000).effects)!;
+    expect(confirmed).toBe(900);
+    mergedAs(run, 2, 901, null, 2000);
+    expect(run.state().counts).toMatchObject({ confirmed: 1, clipped: 0 });
+    expect(run.state().workers.get("a")).toMatchObject({ strikes: 0, suspendedUntilMs: 0 });
+  });
+
+  test("a worker without others computes it once more, at once, and is believed then", () => {
+    const run = driver();
+    run.send(reference);
+    run.join("a");
+    run.give("a", run.pull("a")!.lease, 0);
+    mergedAs(run, 1, 900, outlier);
+    const again = run.pull("a");
+    expect(again).toMatchObject({ firstUnit: 0 });
+    expect(boundsOf(run.give("a", again!.lease, 0).effects)?.confirmed).toBe(900);
+  });
+
+  test("where the run clips, the contribution counts as the largest that is allowed, and its worker is told", () => {
+    const run = driver({ guard: "clip" });
+    run.send(reference);
+    run.join("a");
+    expect(boundsOf(run.give("a", run.pull("a")!.lease, 0).effects)).toMatchObject({ limit: 120, clip: true });
+    const { effects } = mergedAs(run, 1, 900, null);
+    expect(refusals(effects)).toEqual(["norm-clipped"]);
+    expect(run.state().counts).toMatchObject({ clipped: 1 });
+    expect(run.state().train?.results).toMatchObject([{ firstUnit: 0, norm: 120 }]);
+    expect(run.state().workers.get("a")).toMatchObject({ strikes: 0, refused: 0 });
+  });
+
+  test("committed rounds are what the next ones are compared with: eight of them, their medians", () => {
+    const run = driver({ batch: 8, steps: 100, unit: 4 });
+    run.send(reference);
+    run.join("a");
+    let id = 0;
+    for (let round = 0; round < 10; round++) {
+      for (const unit of [0, 1]) {
+        const lease = run.pull("a") ?? { lease: NaN };
+        run.give("a", lease.lease, unit);
+        mergedAs(run, ++id, 20 * (round + 1), null);
+      }
+      run.send({ type: "committed", applied: true });
+    }
+    expect(run.state().references.map(({ perToken }) => perToken)).toEqual([3, 4, 5, 6, 7, 8, 9, 10]);
+    expect(run.state().references[0]).toEqual({ perToken: 3, tokens: 20 });
+  });
+
+  test("without a guard, or with nothing to compare with, any norm passes", () => {
+    for (const run of [driver({ guard: "off" }), driver()]) {
+      if (run.state().references.length > 0) run.send(reference);
+      run.join("a");
+      expect(boundsOf(run.give("a", run.pull("a")!.lease, 0).effects)?.limit).toBe(Infinity);
+    }
+  });
+});
 
 const types = (effects: readonly RoundEffect[]): string[] => effects.map(({ type }) => type);
 const refusals = (effects: readonly RoundEffect[]): string[] =>

@@ -28,6 +28,7 @@ test("the defaults are nanoGPT's CPU model and optimizer at a batch of 96", () =
     codec: "f32",
     strict: true,
     admission: true,
+    guard: "refuse",
     optimizer: { learningRate: 2e-3, minLearningRate: 2e-4, warmup: 45, beta1: 0.9, beta2: 0.99, weightDecay: 0.1, clipNorm: 1 }, // prettier-ignore
   });
   expect(scheduleOf(draft)).toEqual({ kind: "cosine", learningRate: 2e-3, minLearningRate: 2e-4, warmupSteps: 45, totalSteps: 450 }); // prettier-ignore
