@@ -355,7 +355,7 @@ function readerOf(database: DatabaseSync): LedgerReader {
       const recent = all<{ version: number; norm: number; tokens: number }>(
         database,
         `SELECT version, norm, tokens FROM contribution
-         WHERE version > (SELECT MAX(version) FROM round) - ${Number(rounds)} ORDER BY version, firstUnit`,
+         WHERE version > (SELECT MAX(version) FROM round) - ${rounds} ORDER BY version, firstUnit`,
       );
       return [...Map.groupBy(recent, ({ version }) => version).values()];
     },

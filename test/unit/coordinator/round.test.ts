@@ -62,9 +62,11 @@ function driver(overrides: Partial<RoundConfig> = {}) {
   return { send, join, pull, give, merged, state: () => state };
 }
 
+const boundsOf = (effects: readonly RoundEffect[]) =>
+  effects.flatMap((effect) => (effect.type === "merge" ? [effect.bounds] : []))[0];
+
 describe("contributions whose norm is far above recent ones", () => {
   const reference = { type: "reference", reference: { perToken: 2, tokens: 20 } } as const;
-  const boundsOf = (effects: readonly RoundEffect[]) => effects.flatMap((effect) => (effect.type === "merge" ? [effect.bounds] : []))[0]; // prettier-ignore
   const outlier = { code: "norm-outlier", message: "too large" } as const;
   const mergedAs = (
     run: ReturnType<typeof driver>,
