@@ -71,7 +71,7 @@ export function encodeRecordHeader(header: RecordHeader): Uint8Array<ArrayBuffer
 /** The header, or null when these bytes are none. */
 export function decodeRecordHeader(bytes: Uint8Array): RecordHeader | null {
   if (bytes.length !== RECORD_HEADER_BYTES) return null;
-  const words = new Uint32Array(bytes.slice().buffer);
+  const words = new Uint32Array(new Uint8Array(bytes).buffer);
   const fields = new DataView(words.buffer);
   const checksum = new Uint32Array(2);
   hashChunk(words, 0, FIELD_WORDS, checksum, 0);

@@ -47,5 +47,6 @@ export function decodeApplyFloats(bytes: Uint8Array, params: Float32Array, from:
 function floatsOf(bytes: Uint8Array, from: number, to: number): Float32Array {
   const offset = bytes.byteOffset + 4 * from;
   if (offset % 4 === 0) return new Float32Array(bytes.buffer, offset, to - from);
-  return new Float32Array(bytes.slice(4 * from, 4 * to).buffer);
+  // Not `slice`: that of a Node Buffer, which sockets hand out, does not copy.
+  return new Float32Array(new Uint8Array(bytes.subarray(4 * from, 4 * to)).buffer);
 }

@@ -130,7 +130,7 @@ export function readSafetensors(file: Uint8Array): Safetensors {
 export function floatsOf(name: string, { dtype, bytes }: SafetensorsEntry): Float32Array {
   if (dtype !== "F32") throw new Error(`tensor "${name}" has dtype ${dtype}, expected F32`);
   if (bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  return new Float32Array(bytes.slice().buffer);
+  return new Float32Array(new Uint8Array(bytes).buffer);
 }
 
 function parseHeader(bytes: Uint8Array): Record<string, unknown> {

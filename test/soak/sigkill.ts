@@ -52,13 +52,13 @@ export async function run(args: readonly string[]): Promise<boolean> {
       ],
       ["versions committed", String(report.version)],
       ["first version whose hash differs from the undisturbed run", String(report.firstDifference ?? "none")],
-      ["problems in the ledger", report.problems.length === 0 ? "none" : report.problems.slice(0, 3).join("; ")],
+      ["audit", report.audit.clean ? "clean" : report.audit.report],
       ["coordinator back and accepting, median / max", `${Math.round(median)} / ${Math.round(longest)} ms`],
       ["took", `${Math.round((performance.now() - startedMs) / 1000)} s`],
     ];
     process.stdout.write("\n| what | measured |\n|---|---|\n");
     for (const [what, value] of rows) process.stdout.write(`| ${what} | ${value} |\n`);
-    return report.firstDifference === null && report.problems.length === 0 && longest <= MAX_BACK_MS;
+    return report.firstDifference === null && report.audit.clean && longest <= MAX_BACK_MS;
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

@@ -4,11 +4,12 @@
  * Afterwards an undisturbed run is made of the same settings, to compare every version's hash with.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { readFileSync, readdirSync, watch } from "node:fs";
+import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { decodeRecordHeader, recordBytes, RECORD_HEADER_BYTES } from "../../coordinator/journal.ts";
 import { randomUniform } from "../../shared/numerics/rng.ts";
-import { startCoordinator, storedContributions, storedRounds } from "./coordinatorProcess.ts";
+import { auditRun } from "./auditRun.ts";
+import { startCoordinator, storedRounds } from "./coordinatorProcess.ts";
 import type { CoordinatorProcess } from "./coordinatorProcess.ts";
 import { freePort } from "./freePort.ts";
 import { startWorker } from "./workerProcess.ts";
@@ -38,12 +39,15 @@ export type KillReport = {
   readonly backMs: readonly number[];
   /** The first version whose hash differs from the undisturbed run's; null when none does. */
   readonly firstDifference: number | null;
-  /** What is wrong with the ledger of the disturbed run, in words. */
-  readonly problems: readonly string[];
+  /** Of the disturbed run's ledger [I2]. */
+  readonly audit: { readonly clean: boolean; readonly report: string };
 };
 
 /** A round of this run takes well below a second; a loaded machine may take its time. */
 const PROGRESS_MS = 120_000;
+
+/** Some rounds. */
+const AIM_MS = 1000;
 
 export async function killRun(options: KillOptions): Promise<KillReport> {
   const { dir, seed, workerKills, coordinatorKills, log = () => {} } = options;
@@ -77,7 +81,7 @@ export async function killRun(options: KillOptions): Promise<KillReport> {
       left.coordinator -= 1;
       const before = storedRounds(dir, "disturbed").length;
       const folder = join(dir, "runs", "disturbed", "snapshots");
-      if (choose(2) === 0) await journalWritten(folder);
+      if (choose(2) === 0) awaitJournalWrite(folder);
       const killedMs = performance.now();
       coordinator.child.kill("SIGKILL");
       await coordinator.exit;
@@ -107,7 +111,7 @@ export async function killRun(options: KillOptions): Promise<KillReport> {
     duringCommit,
     backMs,
     firstDifference: differs < 0 ? null : differs + 1,
-    problems: ledgerProblems(dir, "disturbed"),
+    audit: await auditRun(dir, "disturbed"),
   };
 }
 
@@ -130,22 +134,26 @@ async function endAll(coordinator: CoordinatorProcess, workers: readonly WorkerP
   await Promise.all([coordinator.exit, ...workers.map(({ exit }) => exit)]);
 }
 
-/** Resolves right after a write to a journal: the step is durable, its round most likely not yet in the ledger. */
-async function journalWritten(folder: string): Promise<void> {
-  const written = Promise.withResolvers<void>();
-  const watcher = watch(folder, (_, file) => {
-    if (file?.startsWith("journal-") === true) written.resolve();
-  });
-  const late = setTimeout(() => written.resolve(), PROGRESS_MS);
-  await written.promise;
-  clearTimeout(late);
-  watcher.close();
+/**
+ * Returns in the instant in which a journal has grown: a step is being made durable, its round most likely not yet in the ledger.
+ * Looks without pause: the window is a fraction of a millisecond. Gives up after {@link AIM_MS}.
+ */
+function awaitJournalWrite(folder: string): void {
+  const path = newestJournal(folder);
+  const size = statSync(path).size;
+  for (const endMs = performance.now() + AIM_MS; performance.now() < endMs;) {
+    if (statSync(path, { throwIfNoEntry: false })?.size !== size) return;
+  }
+}
+
+function newestJournal(folder: string): string {
+  const bases = readdirSync(folder).flatMap((file) => /^journal-(\d+)\.bin$/.exec(file)?.slice(1).map(Number) ?? []);
+  return join(folder, `journal-${Math.max(...bases)}.bin`);
 }
 
 /** The version of the last whole record of the newest journal; 0 when it has none. */
 function journalledVersion(folder: string): number {
-  const bases = readdirSync(folder).flatMap((file) => /^journal-(\d+)\.bin$/.exec(file)?.slice(1).map(Number) ?? []);
-  const bytes = readFileSync(join(folder, `journal-${Math.max(...bases)}.bin`));
+  const bytes = readFileSync(newestJournal(folder));
   const headerAt = (offset: number): ReturnType<typeof decodeRecordHeader> =>
     decodeRecordHeader(bytes.subarray(offset, offset + RECORD_HEADER_BYTES));
   let version = 0;
@@ -154,25 +162,4 @@ function journalledVersion(folder: string): number {
     offset += recordBytes(record.length);
   }
   return version;
-}
-
-/** [I2] from the ledger alone: rounds follow on each other, each one's units are there once, tokens add up. */
-export function ledgerProblems(dir: string, name: string): string[] {
-  const problems: string[] = [];
-  const parts = new Map<number, { firstUnit: number; units: number }[]>();
-  for (const part of storedContributions(dir, name)) {
-    parts.set(part.version, [...(parts.get(part.version) ?? []), part]);
-  }
-  let position = 0;
-  for (const [index, { version, origin, samples }] of storedRounds(dir, name).entries()) {
-    if (version !== index + 1) problems.push(`row ${index + 1} is version ${version}`);
-    if (origin !== position) problems.push(`version ${version} begins at ${origin}, not ${position}`);
-    position = origin + samples;
-    let unit = 0;
-    for (const { firstUnit, units } of parts.get(version) ?? []) {
-      if (firstUnit !== unit) problems.push(`version ${version}: unit ${unit} is missing or twice`);
-      unit = firstUnit + units;
-    }
-  }
-  return problems;
 }

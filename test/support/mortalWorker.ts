@@ -52,7 +52,7 @@ export async function dieWorking(
         const mine = new WebSocket(`${url.replace("http", "ws")}/socket`, { perMessageDeflate: false });
         socket = mine;
         mine.on("open", handlers.onOpen);
-        mine.on("message", (data: Buffer) => alive && handlers.onFrame(data));
+        mine.on("message", (data: Buffer) => alive && handlers.onFrame(new Uint8Array(data)));
         mine.on("error", (error) => died.reject(error));
         mine.on("close", () => alive && died.reject(new Error(`${name} was cut off: ${session.state().notice}`)));
         return {

@@ -15,6 +15,9 @@ test("a header comes back with every bit", () => {
   const bytes = encodeRecordHeader(header);
   expect(bytes.length).toBe(RECORD_HEADER_BYTES);
   expect(decodeRecordHeader(bytes)).toEqual(header);
+  // As a part of a file in memory.
+  const file = Buffer.concat([Buffer.alloc(40), bytes]);
+  expect(decodeRecordHeader(file.subarray(40))).toEqual(header);
 });
 
 test("a header with any byte of its fields or checksum changed is none", () => {
