@@ -11,7 +11,7 @@ export type History = {
   readonly refresh: () => boolean;
   /** Rounds `from` … `to` (what is beyond the newest is left out) in at most `points` points. */
   readonly curves: (question: { from: number; to: number; points: number }) => Curves;
-  /** By number of workers, fewest first. */
+  /** By number of workers, fewest first; from {@link EXACT_WORKERS} on, about as many together, with their mean. */
   readonly scaling: () => ScalingPoint[];
   /** The newest `limit` events after the event `id`, oldest first. */
   readonly eventsAfter: (id: number, limit: number) => RunEvent[];
@@ -27,8 +27,8 @@ export type History = {
 /** Rounds in a bucket, by level. Below the first, the rounds themselves are few enough to be read. */
 const SPANS = [8, 32, 128, 512, 2048, 8192, 32_768, 131_072] as const;
 
-/** About 20 ms of reading: the event loop has other things to do. */
-const ROUNDS_A_CALL = 20_000;
+/** Some milliseconds of reading: the event loop has other things to do. */
+const ROUNDS_A_CALL = 5000;
 
 /** Buckets read for a point: then every point stands for equally many rounds, and no more are read than is quick. */
 const BUCKETS_A_POINT = 4;
@@ -166,7 +166,7 @@ export function openHistory(file: string, ledgerFile: string): History {
       };
     },
 
-    scaling: () => readScaling.all() as ScalingPoint[],
+    scaling: () => about(readScaling.all() as ScalingPoint[]),
     eventsAfter: (id, limit) => readEvents.all(id, limit) as RunEvent[],
     evaluationsAfter: (version, limit) => evaluationColumns(readEvaluationsAfter.all(version, limit)),
     lastEvaluated: () => (lastEvaluated.get() as { version: number | null }).version ?? 0,
@@ -188,6 +188,20 @@ function forgetUnlessTheSame(database: DatabaseSync): void {
 /** The bucket that holds a version begins here. */
 function firstOf(version: number, span: number): number {
   return Math.floor(version / span) * span;
+}
+
+/** Fewer than this are told apart; of more, those within a tenth are one point: a run of many volunteers has every number. */
+const EXACT_WORKERS = 16;
+
+function about(points: readonly ScalingPoint[]): ScalingPoint[] {
+  const groups = Map.groupBy(points, ({ workers }) => (workers < EXACT_WORKERS ? workers : EXACT_WORKERS + Math.round(Math.log(workers / EXACT_WORKERS) / Math.log(1.1)))); // prettier-ignore
+  return [...groups.values()].map((group) => {
+    const sum = (value: (point: ScalingPoint) => number): number =>
+      group.reduce((total, point) => total + value(point), 0);
+    const rounds = sum((point) => point.rounds);
+    const workers = Math.round(sum((point) => point.workers * point.rounds) / rounds);
+    return { workers, rounds, tokens: sum(({ tokens }) => tokens), roundMs: sum(({ roundMs }) => roundMs) };
+  });
 }
 
 /** Every `together` buckets in a row as one. */

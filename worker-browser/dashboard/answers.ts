@@ -61,7 +61,15 @@ const SLOW = 1 / 3;
 /** A measurement of fewer rounds is chance. */
 const MIN_ROUNDS = 5;
 
-export function health(status: DashboardStatus | null, curves: Curves | null, isLost: boolean, nowMs: number): Health {
+export function health(
+  status: DashboardStatus | null,
+  curves: Curves | null,
+  {
+    isLost,
+    nowMs,
+    lastRoundMs,
+  }: { readonly isLost: boolean; readonly nowMs: number; readonly lastRoundMs: number | null },
+): Health {
   if (isLost) return { tone: "bad", is: "unreachable" };
   if (status === null) return { tone: "unknown", is: "unknown" };
   if (status.phase === "finished") return { tone: "good", is: "finished" };
@@ -71,12 +79,9 @@ export function health(status: DashboardStatus | null, curves: Curves | null, is
   if (status.workers.length === 0) return { tone: "bad", is: "noWorkers" };
   if (ready === 0) return { tone: "warn", is: "joining" };
   const roundMs = median(curves?.roundMs.slice(-20) ?? []);
-  const lastMs = curves?.atMs.at(-1);
-  if (roundMs === null || lastMs === undefined) return { tone: "unknown", is: "unknown" };
-  const forMs = nowMs - lastMs;
-  // A part of the past says nothing of now.
-  const isNow = curves?.newest === curves?.version.at(-1);
-  if (isNow && forMs > Math.max(STALLED_AT_LEAST_MS, STALLED_ROUNDS * roundMs)) {
+  if (roundMs === null || lastRoundMs === null) return { tone: "unknown", is: "unknown" };
+  const forMs = nowMs - lastRoundMs;
+  if (forMs > Math.max(STALLED_AT_LEAST_MS, STALLED_ROUNDS * roundMs)) {
     return { tone: "warn", is: "stalled", forMs, roundMs };
   }
   return { tone: "good", is: "working", workers: ready, roundMs };

@@ -1,6 +1,6 @@
-/** @file One uPlot chart as a component: follows the page's width, colours and data, and repaints when it is its turn. */
+/** @file One uPlot chart as a component: follows the page's width, colours and data, and repaints when it is its turn and in sight. */
 import type { VNode } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import type { Range } from "./curves.ts";
@@ -25,6 +25,7 @@ const HEIGHT = 190;
 export function Chart({ spec }: { readonly spec: ChartSpec }): VNode {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
+  const [isSeen, setSeen] = useState(true);
   const latest = useRef(spec);
   latest.current = spec;
   // What cannot be changed in a chart that is there already.
@@ -40,8 +41,11 @@ export function Chart({ spec }: { readonly spec: ChartSpec }): VNode {
       if (element.clientWidth > 0) made.setSize({ width: element.clientWidth, height: HEIGHT });
     });
     observer.observe(element);
+    const sight = new IntersectionObserver((entries) => setSeen(entries.at(-1)?.isIntersecting ?? true));
+    sight.observe(element);
     return () => {
       observer.disconnect();
+      sight.disconnect();
       paintings.delete(made);
       made.destroy();
       plot.current = null;
@@ -50,8 +54,8 @@ export function Chart({ spec }: { readonly spec: ChartSpec }): VNode {
 
   useEffect(() => {
     const made = plot.current;
-    if (made !== null) inTurn(made, () => update(made, latest.current.data));
-  }, [spec.data]);
+    if (made !== null && isSeen) inTurn(made, () => update(made, latest.current.data));
+  }, [spec.data, isSeen]);
 
   return (
     <figure class="card chart">

@@ -205,7 +205,7 @@ function ScalingPanel({ feed }: { readonly feed: Feed }): VNode | null {
   return (
     <div class="scaling">
       <Chart spec={spec} />
-      <div class="card scroll" tabIndex={0} role="region" aria-label={text.scaling}>
+      <div class="card scroll" tabIndex={0} role="group" aria-label={text.scaling}>
         <table>
           <thead>
             <tr>

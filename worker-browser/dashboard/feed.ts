@@ -3,7 +3,7 @@ import { batch, signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";
 import { LIVE_PATH } from "../../shared/wire/dashboard.ts";
 import type { Curves, DashboardStatus, LiveEvents, RunEvent, ScalingPoint } from "../../shared/wire/dashboard.ts";
-import { append, fetchCurves, type Range } from "./curves.ts";
+import { append, fetchCurves, POINTS, type Range } from "./curves.ts";
 
 export type Connection =
   { readonly name: "connecting" } | { readonly name: "open" } | { readonly name: "lost"; readonly sinceMs: number };
@@ -15,6 +15,8 @@ export type Feed = {
   /** Newest first. */
   readonly events: Signal<readonly RunEvent[]>;
   readonly curves: Signal<Curves | null>;
+  /** When the newest round that was heard of was committed. */
+  readonly lastRoundMs: Signal<number | null>;
   /** The part of the run that is shown; null: all of it, growing. */
   readonly zoom: Signal<Range | null>;
   /** When the coordinator was started again while this page was open; null when it was not. */
@@ -23,6 +25,12 @@ export type Feed = {
 };
 
 const MAX_EVENTS = 500;
+
+/** Rounds that would move a curve by less than this part of a point are shown together with later ones. */
+const WORTH_A_PAINTING = 0.5;
+
+/** ... but no later than this. */
+const PAINT_EVERY_MS = 10_000;
 
 /** A coordinator that starts again answers 503 meanwhile; a full one has room when somebody leaves. */
 const RETRY_MS = 2000;
@@ -33,9 +41,13 @@ export function openFeed(): Feed {
   const scaling = signal<readonly ScalingPoint[]>([]);
   const events = signal<readonly RunEvent[]>([]);
   const curves = signal<Curves | null>(null);
+  const lastRoundMs = signal<number | null>(null);
   const zoom = signal<Range | null>(null);
   const restartedMs = signal<number | null>(null);
   let process: string | null = null;
+  /** As {@link Feed.curves}, and what came since. */
+  let newest: Curves | null = null;
+  let paintedMs = -Infinity;
   let fetching = 0;
 
   /** The last question wins: an answer to an older one is not shown. */
@@ -43,10 +55,33 @@ export function openFeed(): Feed {
     const mine = ++fetching;
     try {
       const answer = await fetchCurves(zoom.value);
-      if (mine === fetching) curves.value = answer;
+      if (mine === fetching) paint(answer);
     } catch {
       // The coordinator is gone: the connection says so, and its return loads the curves again.
     }
+  }
+
+  function paint(longer: Curves): void {
+    newest = longer;
+    curves.value = longer;
+    // A part of the past says nothing of now.
+    if (zoom.value === null) lastRoundMs.value = longer.atMs.at(-1) ?? null;
+    paintedMs = performance.now();
+  }
+
+  function take(more: LiveEvents["rounds"]): void {
+    lastRoundMs.value = more.curves.atMs.at(-1) ?? lastRoundMs.value;
+    if (zoom.value !== null || newest === null || curves.value === null) return;
+    const longer = append(newest, more.curves, more.evaluations);
+    if (longer === null) {
+      void reload();
+      return;
+    }
+    newest = longer;
+    const shown = curves.value;
+    const moved = (longer.newest - shown.newest) / Math.max(1, longer.newest - shown.from);
+    const isWorth = moved * POINTS >= WORTH_A_PAINTING || more.evaluations.version.length > 0;
+    if (isWorth || performance.now() - paintedMs > PAINT_EVERY_MS) paint(longer);
   }
 
   function connect(): void {
@@ -59,8 +94,9 @@ export function openFeed(): Feed {
           events.value = [];
         }
       });
+      // At first they are asked for already.
+      if (process !== null) void reload();
       process = hello.process;
-      void reload();
     });
     on(source, "status", (told) => {
       batch(() => {
@@ -68,12 +104,7 @@ export function openFeed(): Feed {
         scaling.value = told.scaling;
       });
     });
-    on(source, "rounds", (told) => {
-      if (zoom.value !== null || curves.value === null) return;
-      const longer = append(curves.value, told.curves, told.evaluations);
-      if (longer === null) void reload();
-      else curves.value = longer;
-    });
+    on(source, "rounds", take);
     on(source, "events", (told) => {
       const known = events.value[0]?.id ?? 0;
       const news = told.events.filter(({ id }) => id > known).reverse();
@@ -89,12 +120,14 @@ export function openFeed(): Feed {
   }
 
   connect();
+  void reload();
   return {
     connection,
     status,
     scaling,
     events,
     curves,
+    lastRoundMs,
     zoom,
     restartedMs,
     show: (range) => {

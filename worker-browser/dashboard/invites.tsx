@@ -114,7 +114,7 @@ export function Invites(): VNode {
       {list === null ? null : list.length === 0 ? (
         <p class="soft">{text.none}</p>
       ) : (
-        <div class="scroll" tabIndex={0} role="region" aria-label={text.title}>
+        <div class="scroll" tabIndex={0} role="group" aria-label={text.title}>
           <table>
             <thead>
               <tr>

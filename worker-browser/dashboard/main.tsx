@@ -87,7 +87,7 @@ function Answers({ feed }: { readonly feed: Feed }): VNode {
   const status = feed.status.value;
   const curves = feed.curves.value;
   const isLost = feed.connection.value.name === "lost";
-  const health = answers.health(status, curves, isLost, Date.now());
+  const health = answers.health(status, curves, { isLost, nowMs: Date.now(), lastRoundMs: feed.lastRoundMs.value });
   const learning = answers.learning(curves);
   const slow = answers.slow(status);
   const scale = answers.scale(curves, feed.scaling.value);

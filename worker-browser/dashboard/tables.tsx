@@ -29,7 +29,7 @@ export function Events({ feed }: { readonly feed: Feed }): VNode {
       {rows.length === 0 ? (
         <p class="soft">{text.none}</p>
       ) : (
-        <div class="scroll tall" tabIndex={0} role="region" aria-label={text.title}>
+        <div class="scroll tall" tabIndex={0} role="group" aria-label={text.title}>
           <table>
             <thead>
               <tr>
@@ -81,7 +81,7 @@ export function CheckpointsTable({ feed }: { readonly feed: Feed }): VNode {
       {checkpoints.value.length === 0 ? (
         <p class="soft">{text.none}</p>
       ) : (
-        <div class="scroll tall" tabIndex={0} role="region" aria-label={text.title}>
+        <div class="scroll tall" tabIndex={0} role="group" aria-label={text.title}>
           <table>
             <thead>
               <tr>

@@ -52,7 +52,7 @@ export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
       {all.length === 0 ? (
         <p class="soft">{text.none}</p>
       ) : (
-        <div class="scroll" tabIndex={0} role="region" aria-label={text.title}>
+        <div class="scroll" tabIndex={0} role="group" aria-label={text.title}>
           <table class="workers">
             <thead>
               <tr>

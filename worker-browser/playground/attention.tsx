@@ -173,7 +173,7 @@ function Side({ side: { version, maps } }: { readonly side: Seen }): VNode {
       </div>
       <details>
         <summary>{t.table}</summary>
-        <div class="scroll tall" tabIndex={0} role="region" aria-label={`${title}, ${t.table}`}>
+        <div class="scroll tall" tabIndex={0} role="group" aria-label={`${title}, ${t.table}`}>
           <table>
             <thead>
               <tr>
