@@ -9,7 +9,7 @@ import { readParams } from "../../../shared/codec/paramsFile.ts";
 import { readSafetensors } from "../../../shared/codec/safetensors.ts";
 import { createEagerEngine, type EagerEngine } from "../../../shared/engine/eager.ts";
 import { generateText } from "../../../shared/engine/generate.ts";
-import { gptTensors } from "../../../shared/model/gpt.ts";
+import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { analogy, nearestTokens } from "../../../shared/model/neighbours.ts";
 import { parseModelSpec } from "../../../shared/model/parseSpec.ts";
 import type { ModelSpec } from "../../../shared/model/spec.ts";
