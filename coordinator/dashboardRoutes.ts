@@ -9,7 +9,7 @@ import * as z from "zod";
 import type { SnapshotReference } from "../shared/wire/protocol.ts";
 import { CHECKPOINTS_PATH, CURVES_PATH, LIVE_PATH } from "../shared/wire/dashboard.ts";
 import type { Checkpoint, Checkpoints } from "../shared/wire/dashboard.ts";
-import { serveFile } from "./files.ts";
+import { servePage } from "./files.ts";
 import type { History } from "./history.ts";
 import type { Live } from "./live.ts";
 import { SNAPSHOT_PATH } from "./publish.ts";
@@ -67,8 +67,8 @@ export function dashboardRoutes(config: DashboardConfig): Hono {
     return { path: relative(SNAPSHOT_PATH + file), validationLoss: history.validationLossAt(version) };
   }
 
-  app.get("/dashboard", (context) => serveFile(context, pagesDir, "dashboard.html", "no-cache"));
-  app.get("/playground", (context) => serveFile(context, pagesDir, "playground.html", "no-cache"));
+  app.get("/dashboard", (context) => servePage(context, pagesDir, "dashboard.html", "no-cache"));
+  app.get("/playground", (context) => servePage(context, pagesDir, "playground.html", "no-cache"));
   app.get(CURVES_PATH, (context) => {
     const range = rangeSchema.safeParse(context.req.query());
     if (!range.success) {

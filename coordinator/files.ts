@@ -51,6 +51,26 @@ export async function serveFile(
   return new Response(body as ReadableStream | null, { status: range === null ? 200 : 206, headers });
 }
 
+/** A file of the built pages: the gzipped one beside it (worker-browser/build.ts makes them) for who takes that. */
+export async function servePage(
+  context: Context,
+  folder: string,
+  name: string,
+  cacheControl: string,
+): Promise<Response> {
+  const accepted = (context.req.header("accept-encoding") ?? "")
+    .split(",")
+    .map((coding) => coding.split(";")[0]?.trim());
+  const gzipped = accepted.includes("gzip") ? await serveFile(context, folder, `${name}.gz`, cacheControl) : null;
+  const response = gzipped?.status === 200 ? gzipped : await serveFile(context, folder, name, cacheControl);
+  if (response === gzipped) {
+    response.headers.set("Content-Encoding", "gzip");
+    response.headers.set("Content-Type", types[extname(name)] ?? "application/octet-stream");
+  }
+  response.headers.append("Vary", "Accept-Encoding");
+  return response;
+}
+
 /** `bytes=a-b`, `bytes=a-` or `bytes=-n` as [start, end); null when there is none or it is of another form (RFC 9110 §14.2: ignore). */
 export function parseRange(
   header: string | undefined,

@@ -3,7 +3,7 @@ import { Hono } from "hono";
 import type { ErrorHandler } from "hono";
 import { secureHeaders } from "hono/secure-headers";
 import type { Registry } from "prom-client";
-import { IMMUTABLE, serveFile } from "./files.ts";
+import { IMMUTABLE, serveFile, servePage } from "./files.ts";
 import type { Publisher } from "./publish.ts";
 import { SNAPSHOT_PATH } from "./publish.ts";
 import { hasSnapshot } from "./snapshot.ts";
@@ -72,9 +72,9 @@ export function createHttp({
   });
   app.route("/", dashboard);
   app.route("/", admin);
-  app.get("/assets/:file", (context) => serveFile(context, `${pagesDir}/assets`, context.req.param("file"), IMMUTABLE));
+  app.get("/assets/:file", (context) => servePage(context, `${pagesDir}/assets`, context.req.param("file"), IMMUTABLE));
   // The page itself must be asked for again: it names the assets of the build in use.
-  app.get("/", (context) => serveFile(context, pagesDir, "index.html", "no-cache"));
+  app.get("/", (context) => servePage(context, pagesDir, "index.html", "no-cache"));
   app.onError(onError);
   app.notFound((context) => context.text("not found\n", 404));
   return app;
