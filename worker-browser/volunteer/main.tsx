@@ -107,7 +107,7 @@ function phaseOf(state: VolunteerState): string {
   return state.name === "joined" ? (state.session?.phase.name ?? "connecting") : state.name;
 }
 
-/** What the address says counts for this visit. */
+/** What the address says goes before what was kept. */
 function withParameters(recalled: Preferences): Preferences {
   const [name, language] = [parameters.get("name"), parameters.get("language")];
   return {
