@@ -1,7 +1,25 @@
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import { defineConfig } from "vite";
+import type { Plugin } from "vite";
 
 const folder = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
+/** Below it a gzipped copy saves less than its own headers. */
+const MIN_GZIPPED_BYTES = 1024;
+
+/** A gzipped copy beside every file, once, so that serving it takes no computing. */
+const gzippedCopies: Plugin = {
+  name: "gzipped copies",
+  enforce: "post",
+  generateBundle(_, bundle) {
+    for (const file of Object.values(bundle)) {
+      const content = file.type === "chunk" ? file.code : file.source;
+      if (content.length < MIN_GZIPPED_BYTES) continue;
+      this.emitFile({ type: "asset", fileName: `${file.fileName}.gz`, source: gzipSync(content) });
+    }
+  },
+};
 
 /** The pages that the coordinator serves: plain files, nothing fetched from elsewhere. Built by worker-browser/build.ts. */
 export default defineConfig({
@@ -9,6 +27,7 @@ export default defineConfig({
   // Relative, so that a reverse proxy may serve the pages below any path.
   base: "./",
   publicDir: false,
+  plugins: [gzippedCopies],
   cacheDir: folder("node_modules/.vite"),
   build: {
     outDir: folder("dist/pages"),

@@ -51,7 +51,7 @@ export async function serveFile(
   return new Response(body as ReadableStream | null, { status: range === null ? 200 : 206, headers });
 }
 
-/** A file of the built pages: the gzipped one beside it (worker-browser/build.ts makes them) for who takes that. */
+/** A file of the built pages: the gzipped one beside it (vite.config.ts makes them) for who takes that. */
 export async function servePage(
   context: Context,
   folder: string,
