@@ -1,12 +1,13 @@
 /** @file From settings to a run that can start: its stored state, its corpus, its folder. Writes only what {@link storeRun} writes. */
 
-import { access, constants, mkdir, readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { access, constants, mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parseManifest, type Manifest } from "../shared/data/manifest.ts";
 import { fileProblem, OperatorError } from "../shared/operatorError.ts";
 import type { Settings } from "./config.ts";
 import { loadCorpus, prepareCorpus, type Corpus } from "./corpus.ts";
+import { syncFolder, writeDurably } from "./durably.ts";
 import type { OnCorpusProgress } from "./encodeCorpus.ts";
 import { formatRunFile, parseRunFile, readRunFile } from "./runFile.ts";
 import {
@@ -68,15 +69,15 @@ export async function givenSettings(settings: Settings): Promise<Given> {
  */
 export async function storeRun({ spec, corpus, runDir }: ResolvedRun): Promise<void> {
   const write = async (file: string, content: string | Uint8Array): Promise<void> => {
-    const path = join(runDir, file);
-    await writeFile(`${path}.partial`, content);
-    await rename(`${path}.partial`, path);
+    await writeDurably(join(runDir, file), [typeof content === "string" ? Buffer.from(content) : content]);
   };
   try {
     await mkdir(runDir, { recursive: true });
     await write(MANIFEST_COPY, `${JSON.stringify(corpus.manifest, undefined, 1)}\n`);
     await write(TOKENIZER_COPY, await readFile(join(corpus.dir, corpus.manifest.tokenizer.file)));
     await write(RUN_FILE, formatRunFile(specSettings(spec), `The run "${spec.name}", as it was started last.`));
+    // The run's own name must survive a power cut as its files do.
+    for (const folder of [runDir, dirname(runDir)]) await syncFolder(folder);
   } catch (error) {
     const problem = fileProblem(error);
     if (problem === undefined) throw error;

@@ -2,7 +2,7 @@
  * @file One coordinator a run: a lock that the operating system holds for the process, so that one that was killed leaves
  * none behind. SQLite takes it (an exclusive transaction on an empty file), because Node has no file locks of its own.
  */
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
@@ -32,6 +32,11 @@ export function lockRun(runDir: string, { patienceMs = PATIENCE_MS }: { patience
     if ((error as { errcode?: number }).errcode === BUSY) return null;
     throw error;
   }
+}
+
+/** Whether a coordinator ever served the run. */
+export function hasLockFile(runDir: string): boolean {
+  return existsSync(join(runDir, LOCK_FILE));
 }
 
 export function writeCoordinatorFile(runDir: string, file: CoordinatorFile): void {

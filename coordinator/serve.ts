@@ -39,7 +39,7 @@ import { createPublisher, SNAPSHOT_PATH } from "./publish.ts";
 import { createRun } from "./run.ts";
 import type { Run } from "./run.ts";
 import { openSockets } from "./sockets.ts";
-import { newSecret, sameSecret, secretFile } from "./secret.ts";
+import { ADMIN_TOKEN_FILE, newSecret, sameSecret, secretFile } from "./secret.ts";
 import { adminApi } from "./adminApi.ts";
 import { openInvites } from "./invites.ts";
 import { createEventLog } from "./eventLog.ts";
@@ -101,7 +101,6 @@ const PROGRESS_MS = 1000;
 const STEP_POLL_MS = 20;
 
 /** In the run's folder. */
-const ADMIN_TOKEN_FILE = "admin-token";
 
 /** Below it nothing expires: loading a page, a short stall of the machine. */
 const MIN_LEASE_MS = 10_000;

@@ -6,6 +6,7 @@
  * missing or does not agree with its hashes is no snapshot.
  */
 
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile, readdir, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -64,12 +65,14 @@ export async function writeSnapshot({
         { name: "v", shape, values: state.v },
       ],
       {
-        version: String(version),
-        steps: String(state.steps),
-        params_hash: hashes.params,
-        master_hash: hashes.master,
-        m_hash: hashes.m,
-        v_hash: hashes.v,
+        ...withChecksum({
+          version: String(version),
+          steps: String(state.steps),
+          params_hash: hashes.params,
+          master_hash: hashes.master,
+          m_hash: hashes.m,
+          v_hash: hashes.v,
+        }),
       },
     ),
   );
@@ -99,6 +102,14 @@ export async function readSnapshot(name: SnapshotName, layout: ParamLayout): Pro
   const metadata = readParams(await readFile(name.paramsPath), layout, params);
   requireHash(name.paramsPath, "params", params, name.hash);
   const { metadata: own, tensors } = readSafetensors(await readFile(name.optimizerPath));
+  // Snapshots of version 0.1.0 have none.
+  const { checksum, ...fields } = own;
+  if (checksum !== undefined && withChecksum(fields)["checksum"] !== checksum) {
+    throw new Error(`${name.optimizerPath}: its fields have not the checksum they were written with`);
+  }
+  if (own["version"] !== String(name.version)) {
+    throw new Error(`${name.optimizerPath} says that it is of version ${own["version"]}`);
+  }
   if (own["params_hash"] !== name.hash) {
     throw new Error(`${name.optimizerPath} belongs to parameters with hash ${own["params_hash"]}`);
   }
@@ -181,6 +192,12 @@ export async function pruneSnapshots(dir: string, keep: number): Promise<void> {
   for (const file of await readdir(dir)) {
     if (file.endsWith(`.safetensors${TEMPORARY}`)) await rm(join(dir, file), { force: true });
   }
+}
+
+/** The tensors have hashes of their own; this one is of the fields that say so, and of AdamW's t. */
+function withChecksum(fields: Readonly<Record<string, string>>): Record<string, string> {
+  const text = JSON.stringify(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)));
+  return { ...fields, checksum: createHash("sha256").update(text).digest("hex").slice(0, 16) };
 }
 
 function nameOf(dir: string, version: number, hash: string): SnapshotName {

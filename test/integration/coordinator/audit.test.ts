@@ -11,7 +11,13 @@ import { readLedger } from "../../../coordinator/ledger.ts";
 import { loadRun } from "../../../coordinator/resolveRun.ts";
 import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
-import { runCoordinator, smallCorpus, smallRun, startCoordinator } from "../../support/coordinatorProcess.ts";
+import {
+  runCoordinator,
+  smallCorpus,
+  smallRun,
+  startCoordinator,
+  storedRounds,
+} from "../../support/coordinatorProcess.ts";
 
 let dir: string;
 let flags: string[];
@@ -91,6 +97,28 @@ function flip(path: string, at: number): void {
   const bytes = readFileSync(path);
   bytes[at]! ^= 1;
   writeFileSync(path, bytes);
+}
+
+test("[I4] a journal that was damaged behind the ledger's back: said, trained again, and the same θ at the end", async () => {
+  const { length } = await damagedCopy();
+  const { code, output } = await runCoordinator(flags.map((flag) => (flag === "good" ? "damaged" : flag)));
+  expect(code, output).toBe(0);
+  expect(output).toMatch(/θ is recovered at version 4; the rounds after it are trained again/);
+  expect(length).toBeGreaterThan(4);
+  const report = await auditOf("damaged");
+  expect(report).toMatchObject({ violation: null, rounds: STEPS });
+  const [damaged, good] = ["damaged", "good"].map((name) => storedRounds(dir, name).map(({ hash }) => hash));
+  expect(damaged).toEqual(good);
+}, 180_000);
+
+/** The killed run with its journal torn in the fifth record, at a place where the ledger knows of more. */
+async function damagedCopy(): Promise<{ length: number }> {
+  const runDir = join(dir, "runs/damaged");
+  cpSync(join(dir, "runs/killed"), runDir, { recursive: true });
+  const { spec } = await loadRun(runDir);
+  const bytes = recordBytes(layoutOf(gptTensors(spec.model)).length);
+  truncateSync(join(runDir, "snapshots/journal-0.bin"), 4 * bytes + 70);
+  return { length: storedRounds(dir, "damaged").length };
 }
 
 /** Each a thing that must never happen, done to a copy of the ledger; what the audit must call it. */

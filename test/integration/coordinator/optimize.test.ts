@@ -194,6 +194,55 @@ test("[I2] a step that was journalled but never committed is forgotten, also by 
   expect(await rounds(third.optimizer, 1)).toEqual([expected[3]]);
 });
 
+test("[I4] a step is not done before its record is on the disk; when the sync fails, the record is written anew", async () => {
+  const expected = await undisturbed(3);
+  const waiting: PromiseWithResolvers<void>[] = [];
+  const options: Partial<OptimizerOptions> = {
+    sync: true,
+    syncFile: () => {
+      const sync = Promise.withResolvers<void>();
+      waiting.push(sync);
+      return sync.promise;
+    },
+  };
+  const { optimizer } = await start(0, options);
+  const bytes = recordBytes(smallLayout.length);
+  let done: string[] = [];
+  for (let version = 1; version <= 3; version++) {
+    await contribute(optimizer);
+    const ask = async (): Promise<string> => {
+      const step = await optimizer.step({ version, tokens: 700 + version, learningRate: 1e-3 / version });
+      return step.applied ? step.hash : "not applied";
+    };
+    for (let attempt = 1; attempt <= 3; attempt++) {
+      const step = ask();
+      let settled = false;
+      step.then(() => (settled = true), () => (settled = true)); // prettier-ignore
+      while (waiting.length === 0) await new Promise((next) => setImmediate(next));
+      // AdamW has had its time; the disk has not.
+      await new Promise((next) => setTimeout(next, 20));
+      expect(settled).toBe(false);
+      if (attempt < 3) {
+        // What a failed sync may mean: the blocks are not there.
+        const content = await readFile(journalPath(dir, 0));
+        await writeFile(journalPath(dir, 0), content.fill(0, (version - 1) * bytes));
+        waiting.shift()!.reject(new Error("ENOSPC: no space left on device, fdatasync"));
+        await expect(step).rejects.toThrow("ENOSPC");
+        expect(optimizer.version()).toBe(version);
+        await expect(optimizer.snapshot()).rejects.toThrow("is not on the disk");
+      } else {
+        waiting.shift()!.resolve();
+        done = [...done, await step];
+      }
+    }
+  }
+  expect(done).toEqual(expected);
+  await stop(optimizer);
+  const again = await start(3);
+  expect(again.recovery).toEqual({ snapshot: null, replayed: 3, skipped: [] });
+  expect(again.optimizer.hash()).toBe(expected[2]);
+});
+
 test("a torn or damaged last record is ignored", async () => {
   const expected = await undisturbed(3);
   const { optimizer } = await start(0);
