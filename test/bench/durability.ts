@@ -81,7 +81,7 @@ async function oneRound({ optimizer, ledger, step, commit }: Side, payload: Uint
   const t1 = performance.now();
   const { hash, journal, record, gradientNorm } = result;
   const row: RoundRow = { version, origin: 8 * (version - 1), samples: 8, tokens: 768, lossSum: 8, gradientNorm, learningRate: 1e-4, hash, baseHash, journal, record, committedMs: t1, roundMs: 1, computeMs: 1, commitMs: 1, workers: 2, bytesIn: 0, bytesOut: 0 }; // prettier-ignore
-  const parts = Array.from({ length: UNITS }, (_, firstUnit) => ({ firstUnit, units: 1, lease: firstUnit + 1, worker: `w${firstUnit % 2}`, tokens: 96, lossSum: 1 })); // prettier-ignore
+  const parts = Array.from({ length: UNITS }, (_, firstUnit) => ({ firstUnit, units: 1, lease: firstUnit + 1, worker: `w${firstUnit % 2}`, tokens: 96, lossSum: 1, norm: 1 })); // prettier-ignore
   const leases = parts.map(({ firstUnit, lease, worker }) => ({ lease, worker, firstUnit, units: 1, returned: 0, end: null })); // prettier-ignore
   ledger.commitRound(row, parts, { issued: UNITS, leases, returned: [] });
   const t2 = performance.now();
