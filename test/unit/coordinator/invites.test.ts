@@ -95,12 +95,15 @@ test("nobody but the owner can read what is kept", () => {
   expect(readdirSync(dir)).toContain("invite-secret");
 });
 
-test("a secret is made once, and an existing one is taken as it is", () => {
+test("a secret is made once, and an existing one is taken as it is; an empty one is none", () => {
   const made = secretFile(join(dir, "made"));
   expect(made).toMatch(/^[\w-]{24}$/);
   expect(secretFile(join(dir, "made"))).toBe(made);
-  writeFileSync(join(dir, "given"), "by hand\n");
-  expect(secretFile(join(dir, "given"))).toBe("by hand");
+  writeFileSync(join(dir, "given"), "written by hand, long enough\n");
+  expect(secretFile(join(dir, "given"))).toBe("written by hand, long enough");
+  // What a full disk leaves: whoever knows that it is empty could sign with it.
+  writeFileSync(join(dir, "empty"), "");
+  expect(() => secretFile(join(dir, "empty"))).toThrow(/empty: holds 0 characters; must hold a secret of at least 16/);
 });
 
 test("[P5] the gate: own workers pass; the token passes, else an invite; where neither is asked for, everybody", async () => {
