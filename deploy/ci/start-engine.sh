@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A container engine for CI, and a base image for ours.
 #
-#   eval "$(deploy/ci/start-engine.sh)"   an engine that answers; sets BASE_IMAGE (and DOCKER_HOST where it is not the default)
+#   eval "$(deploy/ci/start-engine.sh)"   an engine that answers; sets BASE_IMAGE, and what clients need
 #   deploy/ci/start-engine.sh status      what there is; exit code 0 when containers can be run, 1 when not
 #   deploy/ci/start-engine.sh down        stops the engine that this script started, and no other
 #
@@ -121,6 +121,10 @@ up() {
   fi
   say "$(docker info --format '{{.ServerVersion}} ({{.Driver}}, cgroup v{{.CgroupVersion}}, {{.NCPU}} CPUs)'), base image $(base_image)"
   printf 'export BASE_IMAGE=%q\n' "$(base_image)"
+  if [ "$(base_image)" = "$local_base" ]; then
+    # testcontainers' own helper cannot be pulled either, and the host is not where it would look.
+    printf 'export TESTCONTAINERS_RYUK_DISABLED=true TESTCONTAINERS_HOST_OVERRIDE=127.0.0.1\n'
+  fi
   [ -z "${DOCKER_HOST:-}" ] || printf 'export DOCKER_HOST=%q\n' "$DOCKER_HOST"
 }
 
