@@ -151,7 +151,6 @@ function grantOne(
     const folds = !config.strict && pool.kind === "train";
     const answer = leaseUnits({
       free,
-      total: pool.status.length,
       unitMs,
       othersRate: othersRate / unitSampleMs,
       othersUnitMs: fastestOther * unitSampleMs,
