@@ -30,6 +30,10 @@ export function App(props: AppProps): JSX.Element {
       <header>
         <Logo />
         <p class="brand">manyhands</p>
+        <nav aria-label={language.say("pages")}>
+          <a href="playground">{language.say("playground")}</a>
+          <a href="dashboard">{language.say("dashboard")}</a>
+        </nav>
         <Languages code={preferences.language} onChange={(code) => onPreferences({ language: code })} />
       </header>
       <main>
