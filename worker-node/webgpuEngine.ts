@@ -2,8 +2,8 @@
 import type { StepKind } from "../shared/engine/stepKind.ts";
 import { stepGraph } from "../shared/engine/stepGraph.ts";
 import { limitsOf, type OpenDevice, openDevice } from "../shared/engine/wgsl/device.ts";
-import { createWgslEngine, type WgslEngine } from "../shared/engine/wgsl/engine.ts";
-import { compile, type Plan } from "../shared/engine/wgsl/plan.ts";
+import { createWgslEngine, type WgslEngine, type WgslEngineOptions } from "../shared/engine/wgsl/engine.ts";
+import { compile, type Plan, type PlanLimits } from "../shared/engine/wgsl/plan.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 
@@ -11,15 +11,25 @@ import type { ParamLayout } from "../shared/numerics/layout.ts";
 const kept: GPU[] = [];
 
 /**
- * `options` are Dawn's own, for tests. @throws Error when the package is missing, or the machine has no adapter.
+ * SwiftShader unrolls Vulkan's own clearing of workgroup memory, element by element: ten times the compiling. With this Dawn
+ * writes a loop instead.
  */
-export async function openNodeDevice(options: readonly string[] = []): Promise<OpenDevice> {
+const FOR_SOFTWARE = ["disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension"];
+
+/** @throws Error when the package is missing, or the machine has no adapter. */
+export async function openNodeDevice(): Promise<OpenDevice> {
   const { create } = await import("webgpu").catch((error: unknown) => {
     throw new Error('the optional package "webgpu" is not installed or does not load here', { cause: error });
   });
-  const gpu = create([...options]);
-  kept.push(gpu);
-  return openDevice(gpu);
+  const open = (options: string[]): Promise<OpenDevice> => {
+    const gpu = create(options);
+    kept.push(gpu);
+    return openDevice(gpu);
+  };
+  const opened = await open([]);
+  if (!opened.isSoftware) return opened;
+  opened.device.destroy();
+  return open(FOR_SOFTWARE);
 }
 
 /**
@@ -54,10 +64,14 @@ export async function createWebgpuEngine({
 /** On a device that the caller opened, and closes. */
 export function createEngineOn(
   opened: Pick<OpenDevice, "device" | "fault">,
-  { spec, layout }: { spec: ModelSpec; layout: ParamLayout },
+  {
+    spec,
+    layout,
+    limits = limitsOf(opened.device),
+    ...options
+  }: { spec: ModelSpec; layout: ParamLayout; limits?: PlanLimits } & Partial<WgslEngineOptions>,
 ): Promise<WgslEngine> {
-  const limits = limitsOf(opened.device);
   const planFor = (kind: StepKind, batchSize: number): Plan =>
     compile(stepGraph(kind, spec, layout, batchSize), { layout, limits, dropout: spec.dropout });
-  return createWgslEngine({ opened, spec, layout, planFor, nowMs: () => performance.now() });
+  return createWgslEngine({ opened, spec, layout, planFor, limits, nowMs: () => performance.now(), ...options });
 }

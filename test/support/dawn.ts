@@ -7,22 +7,18 @@ import { test } from "vitest";
 import type { OpenDevice } from "../../shared/engine/wgsl/device.ts";
 import { openNodeDevice } from "../../worker-node/webgpuEngine.ts";
 
+/** For processes that a test starts, too. */
 const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
 if (process.env["VK_ICD_FILENAMES"] === undefined && existsSync(swiftShader)) {
   process.env["VK_ICD_FILENAMES"] = swiftShader;
 }
 
-/** SwiftShader unrolls Vulkan's own clearing of workgroup memory: minutes of compiling where a loop takes a second. */
-export const DAWN_OPTIONS: readonly string[] = [
-  "disable-dawn-features=use_vulkan_zero_initialize_workgroup_memory_extension",
-];
-
 let opened: Promise<OpenDevice> | undefined;
 
 /** One device for all tests of a file. */
 export function testDevice(): Promise<OpenDevice> {
-  opened ??= openNodeDevice(DAWN_OPTIONS);
+  opened ??= openNodeDevice();
   return opened;
 }
 
@@ -33,8 +29,11 @@ const missing = await testDevice().then(
 
 if (missing !== null && process.env["CI"] === "true") throw new Error(missing);
 
+/** Compiling for SwiftShader takes seconds; on a crowded machine, minutes. */
+const TIMEOUT_MS = 600_000;
+
 /** `test`, for what needs a GPU or something that plays one. */
 export function gpuTest(name: string, body: () => Promise<void>): void {
-  if (missing === null) test(name, body);
+  if (missing === null) test(name, body, TIMEOUT_MS);
   else test(name, (context) => context.skip(missing));
 }

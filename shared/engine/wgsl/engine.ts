@@ -13,7 +13,7 @@ import { arenaSegments } from "./arenas.ts";
 import type { OpenDevice } from "./device.ts";
 import { limitsOf } from "./device.ts";
 import { KEYS, SEGMENTS } from "./names.ts";
-import { ALIGNMENT_OF_LOSS, type Place, type Plan } from "./plan.ts";
+import { ALIGNMENT_OF_LOSS, type Place, type Plan, type PlanLimits } from "./plan.ts";
 import { createReplay, OutOfMemory, type Replay, submitEnds, USAGE } from "./replay.ts";
 import { writeSegments } from "./segments.ts";
 
@@ -23,6 +23,10 @@ export type WgslEngineOptions = {
   readonly layout: ParamLayout;
   readonly planFor: (kind: StepKind, batchSize: number) => Plan | Promise<Plan>;
   readonly nowMs: () => number;
+  /** What the plans keep to, when that is less than the device allows. */
+  readonly limits?: Pick<PlanLimits, "maxBufferBytes">;
+  /** Pipelines by their text, shared by engines on one device. */
+  readonly compiled?: Map<string, GPUComputePipeline>;
   /** Pipelines compiled so far, of all. */
   readonly onProgress?: (done: number, all: number) => void;
   /** A batch did not fit the device's memory and is computed in parts of `samples`; without it, that is an error. */
@@ -53,10 +57,12 @@ export async function createWgslEngine({
   layout,
   planFor,
   nowMs,
+  limits = limitsOf(device),
+  compiled = new Map(),
   onProgress,
   onSmallerBatch,
 }: WgslEngineOptions): Promise<WgslEngine> {
-  const segments = arenaSegments(layout, limitsOf(device).maxBufferBytes - ALIGNMENT_OF_LOSS);
+  const segments = arenaSegments(layout, limits.maxBufferBytes - ALIGNMENT_OF_LOSS);
   const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
   const bytes = segments.map(
     ({ start, end }, i) => 4 * (end - start) + (i === segments.length - 1 ? ALIGNMENT_OF_LOSS : 0),
@@ -72,7 +78,6 @@ export async function createWgslEngine({
     throw new OutOfMemory(`no memory for the parameters: ${noMemory.message}`);
   }
 
-  const compiled = new Map<string, GPUComputePipeline>();
   const replays = new Map<string, Promise<Replay>>();
   const sites = dropoutSites(spec).map(({ name }) => name);
   let isLoaded = false;

@@ -20,7 +20,8 @@ export function lowerOp(op: FusedOp, context: ShaderContext): Kernel[] {
       );
     }
   }
-  return kernels;
+  const fused = [...(op.core.kind === "columnSum" ? op.core.prologue : []), ...op.steps].map(({ op }) => op);
+  return kernels.map((kernel, i) => (i === 0 && fused.length > 0 ? { ...kernel, fused } : kernel));
 }
 
 function withLanes<T>(write: (most: Lanes) => T): T {

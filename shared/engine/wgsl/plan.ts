@@ -42,6 +42,8 @@ export type Place = {
 
 export type Dispatch = {
   readonly name: string;
+  /** Ops that ride on the kernel. */
+  readonly fused: readonly string[];
   /** Index into the plan's pipelines. */
   readonly pipeline: number;
   readonly bindings: readonly Place[];
@@ -98,7 +100,7 @@ export function compile(
   const dispatches = kernels.map(({ wgsl, bindings, ...rest }): Dispatch => {
     const pipeline = numbers.get(wgsl) ?? numbers.size;
     numbers.set(wgsl, pipeline);
-    return { ...rest, pipeline, bindings: bindings.map(({ value }) => placeOf(value)) };
+    return { fused: [], ...rest, pipeline, bindings: bindings.map(({ value }) => placeOf(value)) };
   });
   const named = (entries: [string, ValueId][]) => Object.fromEntries(entries.map(([name, id]) => [name, placeOf(id)]));
   return {

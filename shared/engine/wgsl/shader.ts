@@ -167,7 +167,7 @@ function expression(
       defineGelu(shader, position.lanes);
       return `gelu(${load(a)})`;
     case "ManyhandsGeluGrad":
-      defineGelu(shader, position.lanes);
+      defineGeluGrad(shader, position.lanes);
       return `geluGrad(${load(a)}, ${load(b)})`;
     case "ManyhandsDropout": {
       const keys = shader.bind(b, "u32");
@@ -258,20 +258,32 @@ function gather(
  * σ by exp, with its argument clamped: WGSL lets tanh be 1e-5 off, and exp overflow to anything. Beyond ±30, where x² is cut for
  * the slope, σ is 0 or 1 in f32.
  */
+function defineGate(shader: Shader, lanes: Lanes): void {
+  const T = typeOf(lanes);
+  shader.define(
+    "gate",
+    `fn gate(x: ${T}) -> ${T} {
+  let z = clamp(x * (${literal(GELU_LINEAR)} + ${literal(GELU_CUBIC)} * x * x), ${T}(-80.0), ${T}(80.0));
+  return ${T}(1.0) / (${T}(1.0) + exp(-z));
+}`,
+  );
+}
+
 function defineGelu(shader: Shader, lanes: Lanes): void {
   const T = typeOf(lanes);
-  const [linear, cubic] = [literal(GELU_LINEAR), literal(GELU_CUBIC)];
-  shader.define(
-    "gelu",
-    `fn gate(x: ${T}) -> ${T} {
-  let z = clamp(x * (${linear} + ${cubic} * x * x), ${T}(-80.0), ${T}(80.0));
-  return ${T}(1.0) / (${T}(1.0) + exp(-z));
+  defineGate(shader, lanes);
+  shader.define("gelu", `fn gelu(x: ${T}) -> ${T} { return x * gate(clamp(x, ${T}(-30.0), ${T}(30.0))); }`);
 }
-fn gelu(x: ${T}) -> ${T} { return x * gate(clamp(x, ${T}(-30.0), ${T}(30.0))); }
-fn geluGrad(dy: ${T}, x: ${T}) -> ${T} {
+
+function defineGeluGrad(shader: Shader, lanes: Lanes): void {
+  const T = typeOf(lanes);
+  defineGate(shader, lanes);
+  shader.define(
+    "geluGrad",
+    `fn geluGrad(dy: ${T}, x: ${T}) -> ${T} {
   let c = clamp(x, ${T}(-30.0), ${T}(30.0));
   let s = gate(c);
-  return dy * s * (${T}(1.0) + c * (${T}(1.0) - s) * (${linear} + ${literal(3 * GELU_CUBIC)} * c * c));
+  return dy * s * (${T}(1.0) + c * (${T}(1.0) - s) * (${literal(GELU_LINEAR)} + ${literal(3 * GELU_CUBIC)} * c * c));
 }`,
   );
 }

@@ -3,6 +3,8 @@ import { sizeOf } from "../../../numerics/layout.ts";
 import { type Binding, type Shader } from "../shader.ts";
 
 export type Kernel = {
+  /** Ops that ride on it. */
+  readonly fused?: readonly string[];
   /** For people: "matMul 768×384×128 NN". */
   readonly name: string;
   readonly wgsl: string;
