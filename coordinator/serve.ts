@@ -144,6 +144,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const ledger = openLedger(join(runDir, "ledger.sqlite"));
 
   const last = ledger.lastRound();
+  // The same in a snapshot from memory as in its file: both are served under one name, to be kept for ever.
+  const metadata = { run: spec.name, model: JSON.stringify(model) };
   const { optimizer, recovery } = await openOptimizer({
     dir: snapshotDir,
     layout,
@@ -155,7 +157,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     maxWaiting: units,
     initial: () => initialParams(model, layout, spec.seed),
     until: last?.version ?? 0,
-    metadata: { run: spec.name, model: JSON.stringify(model) },
+    metadata,
     keep: SNAPSHOTS_KEPT,
     sync: true,
   });
@@ -197,7 +199,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       const params = optimizer.paramsOf(hash);
       if (params === null)
         throw new Error(`version ${version} with hash ${hash} is offered, θ is at ${optimizer.hash()}`);
-      return writeParams(layout, params, { version: String(version), hash, model: JSON.stringify(model) });
+      return writeParams(layout, params, { ...metadata, version: String(version), hash });
     });
   const { limits, proxies, origins, ownKey } = options;
   const guard = guardHttp(server, { limits, proxies, origins, ownKey, onNotice, nowMs });

@@ -125,7 +125,7 @@ function chartsOf(curves: Curves, text: Words["charts"], colours: Theme, onRange
       unit: text.tokensPerSecond,
       data: [version, curves.tokensPerSecond, curves.workers] as unknown as uPlot.AlignedData,
       series: [x, line(text.tokensPerSecond, accent, count), { ...line(text.workers, blue, (value) => fixed(value, 1)), scale: "workers", paths: uPlot.paths.stepped!({ align: 1 }) }], // prettier-ignore
-      axes: [steps, ticks(count), { scale: "workers", side: 1, size: 40, grid: { show: false } }],
+      axes: [steps, ticks(count), { scale: "workers", side: 1, size: 40, incrs: WHOLE, grid: { show: false } }],
       scales: { y: { range: fromZero }, workers: { range: fromZero } },
       summary: `${count(last(curves.tokensPerSecond))} ${text.tokensPerSecond}, ${fixed(last(curves.workers), 1)} ${text.workers}`, // prettier-ignore
     },
@@ -198,7 +198,7 @@ function ScalingPanel({ feed }: { readonly feed: Feed }): VNode | null {
       { label: text.measured, stroke: accent, width: 2, points: { show: true, size: 7, fill: accent }, value: (_, value) => (value === null ? "–" : count(value)) }, // prettier-ignore
       { label: text.ideal, stroke: soft, width: 1, dash: [5, 5], points: { show: false }, value: (_, value) => (value === null ? "–" : count(value)) }, // prettier-ignore
     ],
-    axes: [{ incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500] }, { size: 58, values: (_, values) => values.map(count) }],
+    axes: [{ incrs: WHOLE }, { size: 58, values: (_, values) => values.map(count) }],
     scales: { y: { range: fromZero } },
     summary: `${most?.workers} ${text.workers}: ${count(most?.tokensPerSecond ?? 0)} ${text.tokensPerSecond}, ${text.efficiency} ${percent(most?.efficiency ?? 0)}`, // prettier-ignore
   };
@@ -242,6 +242,9 @@ function withEvaluations(curves: Curves): uPlot.AlignedData {
 const steps: uPlot.Axis = {
   values: (_, values) => values.map((value) => (Number.isInteger(value) ? count(value) : "")),
 };
+
+/** There are no halves of workers. */
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 
 function ticks(show: (value: number) => string): uPlot.Axis {
   return { size: 58, values: (_, values) => values.map(show) };
