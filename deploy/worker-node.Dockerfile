@@ -23,7 +23,8 @@ LABEL org.opencontainers.image.title="manyhands worker" \
 WORKDIR /app
 COPY --from=build /out/worker-node ./
 COPY --from=build /src/LICENSE /src/sbom.cdx.json ./
-ENV NODE_ENV=production MANYHANDS_LOG=json
+# MALLOC_ARENA_MAX: the allocator keeps memory for two threads instead of one set per thread.
+ENV NODE_ENV=production MANYHANDS_LOG=json MALLOC_ARENA_MAX=2
 USER 1000:1000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
