@@ -1,7 +1,7 @@
 /** @file `docker compose up` with the TLS proxy: a Node worker and a browser tab of the host join over https, with the proxy's own authority. */
 import { createHash, X509Certificate } from "node:crypto";
 import { execFile, spawn } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import type { IncomingHttpHeaders } from "node:http";
 import { createServer } from "node:net";
@@ -156,6 +156,23 @@ describe("docker compose", () => {
       }
     });
   }
+
+  containerTest("the model is exported from the container, while it trains", async () => {
+    const program = [
+      "node",
+      "coordinator/export.js",
+      "--runs-dir",
+      "/data/runs",
+      "--run",
+      "main",
+      "--out",
+      "/data/model",
+    ];
+    await compose("exec", "-T", "coordinator", ...program);
+    const id = await compose("ps", "-q", "coordinator");
+    await docker("cp", `${id}:/data/model`, join(dir, "model"));
+    expect(readdirSync(join(dir, "model"))).toEqual(expect.arrayContaining(["config.json", "model.safetensors", "tokenizer.json"])); // prettier-ignore
+  });
 
   containerTest("stopped, it ends well; started again, it goes on from its volume", async () => {
     await compose("stop", "-t", "20");

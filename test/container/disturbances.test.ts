@@ -106,13 +106,19 @@ describe("a run in containers", () => {
     await rounds(2);
   });
 
-  containerTest("it ends, stops with exit code 0, and θ is that of the undisturbed run", async () => {
-    const { hash, version } = await cluster.until(({ phase }) => phase === "finished", 600_000);
-    expect(version).toBe(STEPS);
-    expect(hash).toBe(undisturbed);
-    await docker("stop", cluster.coordinator.getId());
-    expect(await docker("inspect", cluster.coordinator.getId(), "--format", "{{.State.ExitCode}}")).toBe("0");
-  });
+  containerTest(
+    "it ends, the audit is clean, it stops with exit code 0, and θ is that of the undisturbed run",
+    async () => {
+      const { hash, version } = await cluster.until(({ phase }) => phase === "finished", 600_000);
+      expect(version).toBe(STEPS);
+      expect(hash).toBe(undisturbed);
+      const audit = ["node", "coordinator/auditMain.js", "--runs-dir", "/data/runs", "--run", "disturbed"];
+      // Ends with 1 when a sample is missing or was used twice.
+      await docker("exec", cluster.coordinator.getId(), ...audit);
+      await docker("stop", cluster.coordinator.getId());
+      expect(await docker("inspect", cluster.coordinator.getId(), "--format", "{{.State.ExitCode}}")).toBe("0");
+    },
+  );
 });
 
 /** Of the workers that are ready, in order. */
