@@ -17,23 +17,20 @@ const SPECULATION_FACTOR = 1.5;
 /** One computing, one waiting behind it: enough to hide the network, little enough to take back. */
 const MAX_LEASES_PER_WORKER = 2;
 
-/** Of a round's units, at most this part is out with newcomers: should they all be hostile, the others have only that to do again. */
-const STRANGERS_SHARE = 0.1;
-
 export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, effects: RoundEffect[]): void {
   let facts = gather(draft, config, nowMs);
-  // Who is known before who is not, and the fastest first: what is left for the slow is then known.
+  // The fastest first: what is left for the slow is then known.
   const pulling = [...draft.workers]
     .filter(
       ([id, worker]) =>
         worker.ready &&
         worker.pulls &&
         worker.version === draft.version &&
-        (facts.open.get(id) ?? 0) < (believed(worker, facts) ? MAX_LEASES_PER_WORKER : 1),
+        (facts.open.get(id) ?? 0) < MAX_LEASES_PER_WORKER,
     ) // prettier-ignore
-    .sort(([a, x], [b, y]) => Number(y.proven) - Number(x.proven) || (x.sampleMs ?? 0) - (y.sampleMs ?? 0) || (a < b ? -1 : 1)); // prettier-ignore
+    .sort(([a, { sampleMs: x }], [b, { sampleMs: y }]) => (x ?? 0) - (y ?? 0) || (a < b ? -1 : 1));
   let rate = 0;
-  for (const worker of draft.workers.values()) if (mayWork(worker, nowMs)) rate += believedRate(worker, facts);
+  for (const worker of draft.workers.values()) if (mayWork(worker, nowMs)) rate += 1 / (worker.sampleMs ?? Infinity);
   for (const [id, worker] of pulling) {
     if (worker.onTrial) {
       wait(draft, id, "the coordinator has yet to see that this machine computes right", effects);
@@ -43,32 +40,11 @@ export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, ef
       wait(draft, id, `paused after ${worker.strikes} refused contributions`, effects);
       continue;
     }
-    if (!believed(worker, facts) && facts.strangersUnits >= STRANGERS_SHARE * unitsOf(draft)) {
-      wait(draft, id, "other newcomers are at their first piece of work", effects);
-      continue;
-    }
-    const othersRate = Math.max(0, rate - believedRate(worker, facts));
+    const othersRate = Math.max(0, rate - 1 / (worker.sampleMs ?? Infinity));
     const reason = grantOne(draft, id, othersRate < 1e-12 ? 0 : othersRate, facts, config, nowMs, effects);
     if (reason === null) facts = gather(draft, config, nowMs);
     else wait(draft, id, reason, effects);
   }
-}
-
-function unitsOf({ train, evaluation }: Draft): number {
-  return (train?.status.length ?? 0) + (evaluation?.status.length ?? 0);
-}
-
-/**
- * Whether its speed counts for others: a stranger that claims to be fast must not keep those from work of whom something was
- * merged. Where nobody is known yet, as at a run's start, all are believed.
- */
-function believed({ proven }: WorkerRecord, { isAnyProven }: Facts): boolean {
-  return proven || !isAnyProven;
-}
-
-/** Samples per ms; 0 for who is not believed. */
-function believedRate(worker: WorkerRecord, facts: Facts): number {
-  return believed(worker, facts) && worker.sampleMs !== null ? 1 / worker.sampleMs : 0;
 }
 
 /** Whether it may get leases, and so counts among those who finish the round. */
@@ -78,10 +54,6 @@ function mayWork(worker: WorkerRecord, nowMs: number): boolean {
 
 /** What the decision about each worker needs of all the others: looked up once, not once per worker that waits. */
 type Facts = {
-  /** Whether something was merged of any worker that may get leases. */
-  readonly isAnyProven: boolean;
-  /** Units out with workers of whom nothing was merged yet. */
-  readonly strangersUnits: number;
   /** Open leases by worker. */
   readonly open: ReadonlyMap<WorkerId, number>;
   /** The two workers that need the least time for a sample. */
@@ -99,18 +71,13 @@ type LateUnits = {
 
 function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
   const open = new Map<WorkerId, number>();
-  let strangersUnits = 0;
   for (const { worker, expired, returned, units } of draft.leases.values()) {
-    if (expired || returned >= units) continue;
-    open.set(worker, (open.get(worker) ?? 0) + 1);
-    if (draft.workers.get(worker)?.proven === false) strangersUnits += units - returned;
+    if (!expired && returned < units) open.set(worker, (open.get(worker) ?? 0) + 1);
   }
-  let isAnyProven = false;
-  for (const worker of draft.workers.values()) isAnyProven ||= worker.proven && mayWork(worker, nowMs);
   const fastest: { id: WorkerId; sampleMs: number }[] = [];
   for (const [id, worker] of draft.workers) {
     const { sampleMs } = worker;
-    if (!mayWork(worker, nowMs) || (isAnyProven && !worker.proven) || sampleMs === null) continue;
+    if (!mayWork(worker, nowMs) || sampleMs === null) continue;
     if (fastest.length === 2 && sampleMs >= fastest[1]!.sampleMs) continue;
     fastest.push({ id, sampleMs });
     fastest.sort((a, b) => a.sampleMs - b.sampleMs);
@@ -118,8 +85,6 @@ function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
   }
   const late = new Map<Pool, readonly LateUnits[]>();
   return {
-    isAnyProven,
-    strangersUnits,
     open,
     fastest,
     late(pool) {
@@ -192,7 +157,7 @@ function grantOne(
       underWay: pool.status.includes(LEASED),
       folds,
     });
-    let units = believed(worker, facts) ? answer.units : Math.min(1, answer.units);
+    let units = answer.units;
     if (units === 0 && free > 0) {
       reason = "reason" in answer ? answer.reason : reason;
       if (nowMs - worker.probedMs < config.probeEveryMs) continue;

@@ -279,8 +279,7 @@ function onMerged(
       draft.counts.confirmed += 1;
       absolve(draft, result);
     }
-    if (worker !== undefined)
-      draft.workers.set(id, { ...worker, tokens: worker.tokens + result.tokens, strikes: 0, proven: true });
+    if (worker !== undefined) draft.workers.set(id, { ...worker, tokens: worker.tokens + result.tokens, strikes: 0 });
     return;
   }
   draft.train = withStatus(draft.train, result.firstUnit, result.units, FREE);

@@ -49,8 +49,6 @@ export type WorkerRecord = {
   readonly pulls: boolean;
   /** Measured time of one training sample, ms; null before `ready`. */
   readonly sampleMs: number | null;
-  /** Something it computed was merged: until then its speed is its own claim, on which no other worker's share depends. */
-  readonly proven: boolean;
   /** When the unit in work was begun, as far as the coordinator can know. */
   readonly busySinceMs: number;
   readonly probedMs: number;
@@ -231,7 +229,6 @@ export function newWorker(): WorkerRecord {
     version: -1,
     pulls: false,
     sampleMs: null,
-    proven: false,
     busySinceMs: 0,
     probedMs: -Infinity,
     tokens: 0,

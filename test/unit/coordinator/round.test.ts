@@ -370,23 +370,6 @@ describe("who gets work", () => {
     expect(pull("slow", 40_002)).toMatchObject({ units: 1 });
   });
 
-  test("newcomers that claim to be fast, and deliver nothing, take little from whom something was merged", () => {
-    const { join, pull, give, merged } = driver({ batch: 800, minLeaseMs: 100_000 });
-    join("honest", 10);
-    const first = pull("honest")!;
-    give("honest", first.lease, first.firstUnit);
-    merged();
-    for (let index = 0; index < 50; index++) {
-      join(`stranger ${index}`, 0.001);
-      const lease = pull(`stranger ${index}`, 60);
-      // A tenth of the round's two hundred units is out with all of them together, one each.
-      expect(lease?.units).toBe(index < 20 ? 1 : undefined);
-    }
-    // Half of what is free, as if nobody else were there.
-    const next = pull("honest", 61)!;
-    expect(next.units).toBeGreaterThan(15);
-  });
-
   test("nobody gets work before it holds the published θ", () => {
     const { send, state } = driver();
     send({ type: "joined", worker: "a" });
