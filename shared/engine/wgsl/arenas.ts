@@ -1,6 +1,9 @@
 /** @file The flat arenas (θ, gradients, optimizer state) as GPU buffers: one each, or several where a buffer may not be that large. */
 import type { ParamLayout, TensorSlot } from "../../numerics/layout.ts";
 
+/** Bytes behind the last gradient, for the loss: one copy reads both back. */
+export const ALIGNMENT_OF_LOSS = 256;
+
 export type Segment = {
   /** Elements [start, end) of the arena. */
   readonly start: number;

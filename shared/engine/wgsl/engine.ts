@@ -9,11 +9,11 @@ import { checkBatch, checkInputs, dropoutSites } from "../batch.ts";
 import type { Batch, Engine, Loss } from "../engine.ts";
 import { inMicroBatches } from "../microBatch.ts";
 import type { StepKind } from "../stepKind.ts";
-import { arenaSegments } from "./arenas.ts";
+import { ALIGNMENT_OF_LOSS, arenaSegments } from "./arenas.ts";
 import type { OpenDevice } from "./device.ts";
 import { limitsOf } from "./device.ts";
 import { KEYS, SEGMENTS } from "./names.ts";
-import { ALIGNMENT_OF_LOSS, type Place, type Plan, type PlanLimits } from "./plan.ts";
+import type { Place, Plan, PlanLimits } from "./plan.ts";
 import { createReplay, OutOfMemory, type Replay, submitEnds, USAGE } from "./replay.ts";
 import { writeSegments } from "./segments.ts";
 

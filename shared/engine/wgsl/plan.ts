@@ -5,7 +5,7 @@
 import { sizeOf, type ParamLayout } from "../../numerics/layout.ts";
 import type { Graph, ValueId } from "../graph.ts";
 import { GRADIENT, PARAM } from "../stepKind.ts";
-import { arenaSegments, slotNamed } from "./arenas.ts";
+import { ALIGNMENT_OF_LOSS, arenaSegments, slotNamed } from "./arenas.ts";
 import { cleanUp } from "./cleanUp.ts";
 import { fuse } from "./fuse.ts";
 import { type FusedGraph } from "./fused.ts";
@@ -149,9 +149,6 @@ function fixedPlaces(
   if (loss !== undefined) places.set(loss, lossPlace(segments));
   return { places, inputBytes };
 }
-
-/** Room for the loss behind the last gradient, so that one copy reads both back. */
-export const ALIGNMENT_OF_LOSS = 256;
 
 function lossPlace(segments: readonly { start: number; end: number }[]): Place {
   const last = segments.at(-1) ?? { start: 0, end: 0 };
