@@ -1,12 +1,13 @@
 /** @file Who gets which units now: leases for the workers that pull, copies of late units for those that would be idle. */
-import type { WorkerId } from "../shared/wire/protocol.ts";
-import { EVALUATION_COST, leaseUnits } from "./lease.ts";
+import type { LeaseKind, WorkerId } from "../shared/wire/protocol.ts";
+import { EVALUATION_COST, JITTER_MS, leaseUnits, soonestEnd } from "./lease.ts";
+import type { Hand } from "./lease.ts";
 import { issue } from "./leaseAccount.ts";
 import { openLeases } from "./leases.ts";
 import { DONE, FREE, LEASED, countFree, freeRun, withStatus } from "./pool.ts";
 import type { Pool } from "./pool.ts";
 import { newWorker, update } from "./roundState.ts";
-import type { Draft, Outlier, RoundConfig, RoundEffect, WorkerRecord } from "./roundState.ts";
+import type { Draft, LeaseRecord, Outlier, RoundConfig, RoundEffect, WorkerRecord } from "./roundState.ts";
 
 /** A lease may take this many times its expected time. */
 const LEASE_SLACK = 5;
@@ -26,11 +27,9 @@ export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, ef
         worker.ready &&
         worker.pulls &&
         worker.version === draft.version &&
-        (facts.open.get(id) ?? 0) < MAX_LEASES_PER_WORKER,
+        (facts.open.get(id)?.length ?? 0) < MAX_LEASES_PER_WORKER,
     ) // prettier-ignore
     .sort(([a, { sampleMs: x }], [b, { sampleMs: y }]) => (x ?? 0) - (y ?? 0) || (a < b ? -1 : 1));
-  let rate = 0;
-  for (const worker of draft.workers.values()) if (mayWork(worker, nowMs)) rate += 1 / (worker.sampleMs ?? Infinity);
   for (const [id, worker] of pulling) {
     if (worker.onTrial) {
       wait(draft, id, "the coordinator has yet to see that this machine computes right", effects);
@@ -40,8 +39,7 @@ export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, ef
       wait(draft, id, `paused after ${worker.strikes} refused contributions`, effects);
       continue;
     }
-    const othersRate = Math.max(0, rate - 1 / (worker.sampleMs ?? Infinity));
-    const reason = grantOne(draft, id, othersRate < 1e-12 ? 0 : othersRate, facts, config, nowMs, effects);
+    const reason = grantOne(draft, id, facts, config, nowMs, effects);
     if (reason === null) facts = gather(draft, config, nowMs);
     else wait(draft, id, reason, effects);
   }
@@ -55,9 +53,12 @@ function mayWork(worker: WorkerRecord, nowMs: number): boolean {
 /** What the decision about each worker needs of all the others: looked up once, not once per worker that waits. */
 type Facts = {
   /** Open leases by worker. */
-  readonly open: ReadonlyMap<WorkerId, number>;
-  /** The two workers that need the least time for a sample. */
-  readonly fastest: readonly { readonly id: WorkerId; readonly sampleMs: number }[];
+  readonly open: ReadonlyMap<WorkerId, readonly LeaseRecord[]>;
+  readonly busyMs: (worker: WorkerId) => number;
+  /** When the free units of a pool can be done at the soonest, ms from now. */
+  readonly endMs: (pool: Pool) => number;
+  /** When the first of the workers but this one could end so many units more, ms from now. */
+  readonly firstOtherMs: (worker: WorkerId, units: number, pool: Pool) => number;
   readonly late: (pool: Pool) => readonly LateUnits[];
 };
 
@@ -70,29 +71,103 @@ type LateUnits = {
 };
 
 function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
-  const open = new Map<WorkerId, number>();
-  for (const { worker, expired, returned, units } of draft.leases.values()) {
-    if (!expired && returned < units) open.set(worker, (open.get(worker) ?? 0) + 1);
+  const open = new Map<WorkerId, LeaseRecord[]>();
+  for (const lease of draft.leases.values()) {
+    if (lease.expired || lease.returned >= lease.units) continue;
+    const others = open.get(lease.worker);
+    if (others === undefined) open.set(lease.worker, [lease]);
+    else others.push(lease);
   }
-  const fastest: { id: WorkerId; sampleMs: number }[] = [];
-  for (const [id, worker] of draft.workers) {
-    const { sampleMs } = worker;
-    if (!mayWork(worker, nowMs) || sampleMs === null) continue;
-    if (fastest.length === 2 && sampleMs >= fastest[1]!.sampleMs) continue;
-    fastest.push({ id, sampleMs });
-    fastest.sort((a, b) => a.sampleMs - b.sampleMs);
-    fastest.length = Math.min(2, fastest.length);
-  }
+  const busy = new Map<WorkerId, number>();
+  const busyMs = (id: WorkerId): number => {
+    const known = busy.get(id) ?? busyMsOf(draft, id, open.get(id) ?? [], config, nowMs);
+    busy.set(id, known);
+    return known;
+  };
+  const ends = new Map<LeaseKind, number>();
+  const hands = new Map<LeaseKind, readonly NamedHand[]>();
+  const handsOf = (pool: Pool): readonly NamedHand[] => {
+    const known = hands.get(pool.kind) ?? handsFor(draft, pool, busyMs, nowMs);
+    hands.set(pool.kind, known);
+    return known;
+  };
   const late = new Map<Pool, readonly LateUnits[]>();
   return {
     open,
-    fastest,
+    busyMs,
+    endMs(pool) {
+      const known = ends.get(pool.kind) ?? soonestEnd(countFree(pool), handsOf(pool));
+      ends.set(pool.kind, known);
+      return known;
+    },
+    firstOtherMs(worker, units, pool) {
+      let first = Infinity;
+      for (const { id, unitMs, busyMs: busy } of handsOf(pool))
+        if (id !== worker) first = Math.min(first, busy + units * unitMs);
+      return first;
+    },
     late(pool) {
       const known = late.get(pool) ?? lateUnits(draft, pool, config, nowMs);
       late.set(pool, known);
       return known;
     },
   };
+}
+
+type NamedHand = Hand & { readonly id: WorkerId };
+
+/** Everybody who may get units of this pool. */
+function handsFor(draft: Draft, pool: Pool, busyMs: (id: WorkerId) => number, nowMs: number): NamedHand[] {
+  const refused = new Set(pool.kind === "train" ? draft.outliers.map(({ worker }) => worker) : []);
+  return [...draft.workers].flatMap(([id, worker]): NamedHand[] => {
+    if (!mayWork(worker, nowMs) || worker.sampleMs === null) return [];
+    // Some of the free units are not for it, see openTo.
+    if (refused.has(id) && !isAlone(draft, id, nowMs)) return [];
+    return [{ id, unitMs: unitMsOf(worker, pool), busyMs: busyMs(id) }];
+  });
+}
+
+/** Time of one unit of this pool on a worker, as it was measured. */
+function unitMsOf({ sampleMs }: WorkerRecord, { kind, unit }: Pool): number {
+  return (sampleMs ?? 1) * unit * (kind === "train" ? 1 : EVALUATION_COST);
+}
+
+/** Until a worker is through with all it has; one that neither has nor asks for anything is in the last unit of a round that is over. */
+function busyMsOf(
+  draft: Draft,
+  id: WorkerId,
+  leases: readonly LeaseRecord[],
+  config: RoundConfig,
+  nowMs: number,
+): number {
+  const worker = draft.workers.get(id) ?? newWorker();
+  if (leases.length === 0 && worker.pulls) return 0;
+  if (leases.length === 0) return Math.abs(nowMs - worker.busySinceMs - (worker.sampleMs ?? 0) * config.unit);
+  let ahead = 0;
+  let result = 0;
+  for (const lease of leases) {
+    const expected = expectedMs(draft, lease, config);
+    ahead += expected.all;
+    result = Math.max(result, expected.result);
+  }
+  const elapsedMs = nowMs - worker.busySinceMs;
+  // Who is overdue is believed to stay so about as long again.
+  return Math.max(ahead - elapsedMs, elapsedMs - result, 0);
+}
+
+/** Expected time of what is left of a lease, and until its next result. */
+function expectedMs(draft: Draft, lease: LeaseRecord, config: RoundConfig): { all: number; result: number } {
+  const pool = lease.kind === "train" ? draft.train : draft.evaluation;
+  const worker = draft.workers.get(lease.worker);
+  if (pool === null || worker === undefined) return { all: 0, result: 0 };
+  const unitMs = unitMsOf(worker, pool);
+  const all = unitMs * (lease.units - lease.returned);
+  return { all, result: folds(config, lease.kind) ? all : unitMs };
+}
+
+/** Whether a lease of this kind comes back as one contribution. */
+function folds({ strict }: RoundConfig, kind: LeaseKind): boolean {
+  return !strict && kind === "train";
 }
 
 /** Whether no other worker may get leases. */
@@ -129,34 +204,21 @@ export function wait(draft: Draft, id: WorkerId, reason: string, effects: RoundE
 function grantOne(
   draft: Draft,
   id: WorkerId,
-  othersRate: number,
   facts: Facts,
   config: RoundConfig,
   nowMs: number,
   effects: RoundEffect[],
 ): string | null {
-  const open = facts.open.get(id) ?? 0;
-  // Time of one training sample on the fastest other worker that may get leases.
-  const fastestOther = facts.fastest.find((other) => other.id !== id)?.sampleMs ?? Infinity;
+  const open = facts.open.get(id)?.length ?? 0;
   let reason = "every unit of this round is handed out";
   for (const whole of [draft.train, draft.evaluation]) {
     if (whole === null) continue;
     const pool = openTo(draft, id, whole, nowMs);
     const worker = draft.workers.get(id) ?? newWorker();
-    const unitSampleMs = pool.unit * (pool.kind === "train" ? 1 : EVALUATION_COST);
-    const unitMs = (worker.sampleMs ?? 1) * unitSampleMs;
+    const unitMs = unitMsOf(worker, pool);
     const free = countFree(pool);
-    // A second lease only while nobody else would go without a first one.
-    if (free < draft.workers.size && open > 0) continue;
-    const folds = !config.strict && pool.kind === "train";
-    const answer = leaseUnits({
-      free,
-      unitMs,
-      othersRate: othersRate / unitSampleMs,
-      othersUnitMs: fastestOther * unitSampleMs,
-      underWay: pool.status.includes(LEASED),
-      folds,
-    });
+    const busyMs = facts.busyMs(id);
+    const answer = leaseUnits({ free, unitMs, busyMs, endMs: facts.endMs(whole), folds: folds(config, pool.kind) });
     let units = answer.units;
     if (units === 0 && free > 0) {
       reason = "reason" in answer ? answer.reason : reason;
@@ -171,7 +233,15 @@ function grantOne(
       return null;
     }
     if (free === 0 && open === 0) {
-      const copy = facts.late(whole).find(({ owner, units: late, remainingMs }) => owner !== id && remainingMs > SPECULATION_FACTOR * unitMs * late); // prettier-ignore
+      const copy = facts.late(whole).find(({ owner, units: late, remainingMs }) => {
+        const copyMs = unitMs * late;
+        // A unit is copied once: by who ends it first, be it busy now.
+        return (
+          owner !== id &&
+          remainingMs > SPECULATION_FACTOR * copyMs &&
+          copyMs <= facts.firstOtherMs(id, late, whole) + JITTER_MS
+        );
+      });
       if (copy !== undefined) {
         draft.counts.speculative += 1;
         grant(draft, id, whole, copy.firstUnit, copy.units, unitMs, config, nowMs, effects);
@@ -234,12 +304,11 @@ function lateUnits(draft: Draft, pool: Pool, config: RoundConfig, nowMs: number)
   const mayCopy = (unit: number): boolean => pool.status[unit] === LEASED && holders[unit] === 1;
   const late = leases.flatMap((lease): LateUnits[] => {
     const owner = draft.workers.get(lease.worker);
-    const ownerUnitMs = (owner?.sampleMs ?? 1) * pool.unit * (pool.kind === "train" ? 1 : EVALUATION_COST);
     const elapsedMs = nowMs - Math.max(lease.grantedMs, owner?.busySinceMs ?? 0);
-    const expectedMs = ownerUnitMs * (lease.units - lease.returned) - elapsedMs;
+    const { all, result } = expectedMs(draft, lease, config);
     // Who is overdue is believed to stay so about as long again.
-    const remainingMs = Math.max(expectedMs, elapsedMs - ownerUnitMs);
-    const part = config.strict || pool.kind === "evaluate" ? lastUnit(lease, mayCopy) : whole(lease, mayCopy);
+    const remainingMs = Math.max(all - elapsedMs, elapsedMs - result);
+    const part = folds(config, pool.kind) ? whole(lease, mayCopy) : lastUnit(lease, mayCopy);
     return part === null ? [] : [{ owner: lease.worker, ...part, remainingMs }];
   });
   return late.sort((a, b) => b.remainingMs - a.remainingMs || a.firstUnit - b.firstUnit);

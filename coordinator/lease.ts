@@ -1,16 +1,18 @@
 /** @file How much work to hand to whom: pure arithmetic on measured speeds, so that a round ends for everybody at once. */
 
-export type LeaseQuestion = {
+/** A worker as the end of a round depends on it. */
+export type Hand = {
+  /** Measured time of one unit, ms. */
+  readonly unitMs: number;
+  /** Until it is through with what it has, ms; 0 when it is idle. */
+  readonly busyMs: number;
+};
+
+export type LeaseQuestion = Hand & {
   /** Units of the pool nobody has yet. */
   readonly free: number;
-  /** Measured time of one unit on the asking worker, ms. */
-  readonly unitMs: number;
-  /** Σ 1/unitMs over the other workers that are ready, units per ms. */
-  readonly othersRate: number;
-  /** The least time that any of them needs for a unit; Infinity when there are none. */
-  readonly othersUnitMs: number;
-  /** Whether anybody has a lease on this pool: where nobody works, nobody is waited for. */
-  readonly underWay: boolean;
+  /** When they can be done at the soonest by all workers together, the asking one among them: {@link soonestEnd}, ms from now. */
+  readonly endMs: number;
   /** Whether a worker folds a lease into one contribution (then few large leases, else many small ones). */
   readonly folds: boolean;
 };
@@ -23,37 +25,53 @@ export type LeaseAnswer =
 /** Forward alone against forward and backward. */
 export const EVALUATION_COST: number = 1 / 3;
 
-/**
- * A worker may end the rest of a round this much later than the others would end it without it. Of 1 to 1.5 the value with which
- * mixed fleets came closest to the sum of their speeds (`npm run bench -- elastic`).
- */
-const PATIENCE = 1.2;
-
 /** Clock jitter and message latency: differences below this do not make a worker slow. */
-const JITTER_MS = 20;
+export const JITTER_MS = 20;
+
+/** For quotients of times that are whole numbers but for rounding. */
+const ROUNDING = 1e-6;
 
 /**
- * Guided self-scheduling (Polychronopoulos & Kuck 1987): a share of what is left in proportion to speed, so that leases
- * shrink towards the end of the round and a late surprise costs one unit. Where leases are folded each one costs a
- * full-size message, so the whole share of what is left is taken at once, not half of it.
+ * The least t with Σᵢ ⌊(t − busyᵢ)/unitᵢ⌋ ≥ units: a unit is one worker's, so nothing ends sooner, and whoever gives each
+ * unit to the worker that ends it first ends then. Infinity where nobody works.
  */
-export function leaseUnits(question: LeaseQuestion): LeaseAnswer {
-  const { free, unitMs, othersRate, othersUnitMs, underWay, folds } = question;
-  if (free <= 0) return { units: 0, reason: "every unit of this round is handed out" };
-  if (othersRate > 0 && underWay) {
-    // A unit is one worker's: however many there are, the rest takes as long as the fastest needs for one.
-    const othersMs = Math.max(free / othersRate, othersUnitMs);
-    if (unitMs > PATIENCE * othersMs + JITTER_MS) {
-      const reason =
-        `the smallest piece of work takes this device ${describe(unitMs)}, ` +
-        `the others finish the rest of the round in ${describe(othersMs)}`;
-      return { units: 0, reason };
-    }
+export function soonestEnd(units: number, hands: readonly Hand[]): number {
+  if (units <= 0) return 0;
+  let late = Infinity;
+  for (const { unitMs, busyMs } of hands) late = Math.min(late, busyMs + units * unitMs);
+  if (late === Infinity) return Infinity;
+  let early = 0;
+  while (late - early > (ROUNDING / 10) * late) {
+    const middle = (early + late) / 2;
+    let done = 0;
+    for (const hand of hands) done += unitsBy(middle, hand);
+    if (done >= units) late = middle;
+    else early = middle;
   }
-  const rate = 1 / unitMs;
-  const share = rate / (rate + othersRate);
-  const units = Math.ceil(folds ? free * share : (free * share) / 2);
-  return { units: Math.min(free, Math.max(1, units)) };
+  return late;
+}
+
+/**
+ * A worker may have what it can do until the soonest end of all that is free: then that is when the round ends. Where each
+ * unit is a contribution of its own it gets half of that at a time (guided self-scheduling, Polychronopoulos & Kuck 1987), so
+ * that leases shrink towards the end and a surprise costs one unit. Where leases are folded each one costs a full-size
+ * message, so it gets all at once.
+ */
+export function leaseUnits({ free, unitMs, busyMs, endMs, folds }: LeaseQuestion): LeaseAnswer {
+  if (free <= 0) return { units: 0, reason: "every unit of this round is handed out" };
+  if (busyMs + unitMs > endMs * (1 + ROUNDING) + JITTER_MS) {
+    return {
+      units: 0,
+      reason: `the smallest piece of work takes this device ${describe(unitMs)}, the others finish the rest of the round sooner`,
+    };
+  }
+  const share = unitsBy(endMs, { unitMs, busyMs });
+  return { units: Math.min(free, Math.max(1, folds ? share : Math.ceil(share / 2))) };
+}
+
+/** Units that a worker can end within so many ms. */
+function unitsBy(ms: number, { unitMs, busyMs }: Hand): number {
+  return Math.max(0, Math.floor((ms - busyMs) / unitMs + ROUNDING));
 }
 
 function describe(ms: number): string {

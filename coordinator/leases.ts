@@ -5,7 +5,7 @@ import { endLease } from "./leaseAccount.ts";
 import type { LeaseEnd } from "./leaseAccount.ts";
 import { FREE, LEASED, samplesOf } from "./pool.ts";
 import type { Pool, UnitResult } from "./pool.ts";
-import type { Draft, LeaseRecord, ResultEvent } from "./roundState.ts";
+import type { Draft, LeaseRecord, ResultEvent, RoundConfig } from "./roundState.ts";
 
 /** Weight of the newest measurement in a worker's speed. */
 const SPEED_EMA = 0.3;
@@ -37,7 +37,7 @@ function accountFor(draft: Draft, id: LeaseId, lease: LeaseRecord, end: LeaseEnd
   draft.account = endLease(draft.account, { ...lease, lease: id }, lease.expired ? "expired" : end, contributed);
 }
 
-export function expire(draft: Draft, nowMs: number): void {
+export function expire(draft: Draft, config: RoundConfig, nowMs: number): void {
   for (const [id, lease] of draft.leases) {
     if (lease.expired || lease.returned >= lease.units || nowMs < lease.deadlineMs) continue;
     draft.leases.set(id, { ...lease, expired: true });
@@ -47,7 +47,10 @@ export function expire(draft: Draft, nowMs: number): void {
     if (worker === undefined) continue;
     // It is at least this slow; the next lease is sized for it.
     const pool = lease.kind === "train" ? draft.train : null;
-    const perSample = pool === null ? 0 : (nowMs - lease.grantedMs) / (lease.units * pool.unit);
+    // A result is due each unit; of a folded lease, one for all.
+    const silent = config.strict ? 1 : lease.units;
+    const perSample =
+      pool === null ? 0 : (nowMs - Math.max(lease.grantedMs, worker.busySinceMs)) / (silent * pool.unit);
     draft.workers.set(lease.worker, { ...worker, sampleMs: Math.max(worker.sampleMs ?? 0, perSample) });
   }
 }

@@ -54,7 +54,14 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
       const worker = draft.workers.get(event.worker) ?? newWorker();
       const sampleMs = Math.max(0.01, event.unitMs) / config.unit;
       // A pull that came before stays open: its worker will not ask again.
-      draft.workers.set(event.worker, { ...worker, ready: true, version: draft.version, sampleMs });
+      draft.workers.set(event.worker, {
+        ...worker,
+        ready: true,
+        version: draft.version,
+        sampleMs,
+        busySinceMs: nowMs,
+        probedMs: nowMs,
+      });
       return;
     }
     case "unready":
@@ -125,7 +132,7 @@ function settle(draft: Draft, config: RoundConfig, nowMs: number, effects: Round
     if (paused !== null) holdPulls(draft, paused, effects);
     return paused ?? `committing version ${draft.version + 1}`;
   }
-  expire(draft, nowMs);
+  expire(draft, config, nowMs);
   if (draft.evaluation !== null && draft.evaluation.doneUnits === draft.evaluation.status.length) {
     const { results, samples } = draft.evaluation;
     effects.push({ type: "evaluated", version: draft.version, ...totals(results), samples });

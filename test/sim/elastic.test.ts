@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { measureMix, mixes } from "../support/elastic.ts";
+import { measureMix, mixes, randomMix } from "../support/elastic.ts";
 
 /** Of the sum of the workers' own speeds, with eight units a worker in a round. */
 const LEAST_RATIO = 0.85;
@@ -15,3 +15,16 @@ describe.each([true, false])(
     });
   },
 );
+
+/** The rest is latency, speeds that are still being learned, and the stalls' last copies. */
+const LEAST_PART = 0.93;
+
+describe.each([16, 64])("with %i units a round rounds end almost as soon as whole units allow", (units) => {
+  test.each([0, 1, 2, 3, 4, 5])("fleet of seed %i", async (seed) => {
+    for (const strict of [true, false]) {
+      const { ratio, possible } = await measureMix(randomMix(seed), { units, steps: 16, strict });
+      expect(ratio / possible, strict ? "strict" : "folded").toBeGreaterThanOrEqual(LEAST_PART);
+      expect(ratio / possible).toBeLessThan(1.02);
+    }
+  });
+});

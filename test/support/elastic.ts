@@ -1,5 +1,7 @@
 /** @file How much of their own speed workers of very different speeds bring to a run, in virtual time. */
 import type { RoundConfig } from "../../coordinator/roundState.ts";
+import { soonestEnd } from "../../coordinator/lease.ts";
+import { randomUniform, streamKey } from "../../shared/numerics/rng.ts";
 import { createCluster } from "./cluster.ts";
 import type { SimWorkerOptions } from "./cluster.ts";
 
@@ -31,9 +33,25 @@ export const mixes: readonly Mix[] = [
   { name: "8 equal", unitMs: Array(8).fill(FAST_MS) as number[] },
 ];
 
+/** Two to twelve workers with speeds over a range of 100, logarithmically uniform; in one of four the fastest stalls. */
+export function randomMix(seed: number): Mix {
+  const key = streamKey(seed, 0xe1a5);
+  const workers = 2 + Math.floor(11 * randomUniform(key, 0));
+  const unitMs = Array.from({ length: workers }, (_, index) =>
+    Math.round(FAST_MS * 100 ** randomUniform(key, 1 + index)),
+  );
+  unitMs.sort((a, b) => a - b);
+  const mix = { name: `seed ${seed}: ${workers} workers, ${unitMs.join(", ")} ms`, unitMs };
+  return workers > 2 && randomUniform(key, 100) < 0.25
+    ? { ...mix, name: `${mix.name}; the fastest stalls`, stallsFrom: 6 }
+    : mix;
+}
+
 export type Elastic = {
   /** Committed units per time, of the sum of the workers' own speeds. */
   readonly ratio: number;
+  /** What the ratio would be if every round ended as soon as whole units allow, and the network took no time. */
+  readonly possible: number;
   readonly roundMs: number;
 };
 
@@ -60,8 +78,10 @@ export async function measureMix(
   const first = stallsFrom === Infinity ? WARM_ROUNDS : stallsFrom + WARM_ROUNDS;
   const [from, to] = [cluster.rounds[first - 1]!, cluster.rounds.at(-1)!];
   const elapsedMs = to.committedMs - from.committedMs;
-  const own = mix.unitMs.slice(stallsFrom === Infinity ? 0 : 1).reduce((sum, unitMs) => sum + 1 / unitMs, 0);
+  const left = mix.unitMs.slice(stallsFrom === Infinity ? 0 : 1);
+  const own = left.reduce((sum, unitMs) => sum + 1 / unitMs, 0);
+  const soonestMs = soonestEnd(units, left.map((unitMs) => ({ unitMs, busyMs: 0 }))); // prettier-ignore
   const rounds = to.version - from.version;
   cluster.end();
-  return { ratio: (rounds * units) / elapsedMs / own, roundMs: elapsedMs / rounds };
+  return { ratio: (rounds * units) / elapsedMs / own, possible: units / soonestMs / own, roundMs: elapsedMs / rounds };
 }
