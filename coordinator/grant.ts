@@ -238,7 +238,7 @@ function grantOne(
         // A unit is copied once: by who ends it first, be it busy now.
         return (
           owner !== id &&
-          remainingMs > SPECULATION_FACTOR * copyMs + JITTER_MS &&
+          remainingMs > SPECULATION_FACTOR * copyMs &&
           copyMs <= facts.firstOtherMs(id, late, whole) + JITTER_MS
         );
       });

@@ -25,7 +25,7 @@ export type LeaseAnswer =
 /** Forward alone against forward and backward. */
 export const EVALUATION_COST: number = 1 / 3;
 
-/** Clock jitter and message latency: differences below this make nobody slow, and are not worth a copy. */
+/** Clock jitter and message latency: differences below this do not make a worker slow. */
 export const JITTER_MS = 20;
 
 /** For quotients of times that are whole numbers but for rounding. */

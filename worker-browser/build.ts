@@ -1,11 +1,16 @@
 /**
- * @file Builds the pages into dist/pages: `node worker-browser/build.ts`. A program of its own, because the coordinator, which
+ * @file Builds the pages into dist/pages or a given folder: `node worker-browser/build.ts [FOLDER]`. A program of its own, because the coordinator, which
  * starts it, imports nothing from here. Silent when it works; one line on stderr and exit code 1 when it does not.
  */
 import { build } from "vite";
 
 try {
-  await build({ configFile: `${import.meta.dirname}/../vite.config.ts`, logLevel: "silent" });
+  const folder = process.argv[2];
+  await build({
+    configFile: `${import.meta.dirname}/../vite.config.ts`,
+    logLevel: "silent",
+    ...(folder === undefined ? {} : { build: { outDir: folder } }),
+  });
 } catch (error) {
   const message = error instanceof Error ? error.message : String(error);
   console.error(`the pages could not be built: ${oneLine(message)}`);
