@@ -1,5 +1,5 @@
 /** @file Leases after they are granted: returned, given back, expired; and what they tell of a worker's speed. */
-import type { LeaseId, LeaseKind, WorkerId } from "../shared/wire/protocol.ts";
+import type { Acceptable, LeaseId, LeaseKind, WorkerId } from "../shared/wire/protocol.ts";
 import { EVALUATION_COST } from "./lease.ts";
 import { endLease } from "./leaseAccount.ts";
 import type { LeaseEnd } from "./leaseAccount.ts";
@@ -12,6 +12,14 @@ const SPEED_EMA = 0.3;
 
 export function openLeases(draft: Draft, worker: WorkerId): LeaseRecord[] {
   return [...draft.leases.values()].filter((lease) => lease.worker === worker && !lease.expired && lease.returned < lease.units); // prettier-ignore
+}
+
+/** Of a lease that expired, too, a result counts while nobody else's came first. */
+export function acceptable(draft: Draft, worker: WorkerId): Acceptable {
+  for (const [id, lease] of draft.leases) {
+    if (lease.worker === worker && lease.returned < lease.units) return { version: draft.version, lease: id };
+  }
+  return { version: draft.version };
 }
 
 export function giveBack(draft: Draft, worker: WorkerId, end: LeaseEnd): void {

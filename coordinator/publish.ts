@@ -8,8 +8,11 @@ export type Update = { readonly version: Version; readonly hash: string; readonl
 
 export type Publisher = {
   add(update: Update): void;
-  /** The updates that lead from `version` to the newest one, oldest first; null when they are not kept any more. */
-  since(version: Version, newest: Version): readonly Update[] | null;
+  /**
+   * The updates that lead from `version` to the newest one, oldest first; null when they are not kept any more, or have more than
+   * `maxBytes` together.
+   */
+  since(version: Version, newest: Version, maxBytes: number): readonly Update[] | null;
   /** The hash of θ at a version that is still known; null for any other. */
   hashOf(version: Version): string | null;
   /** Offers θ as it is now; the bytes are made once per version. */
@@ -41,10 +44,12 @@ export function createPublisher({ maxUpdateBytes }: { maxUpdateBytes: number }):
         bytes -= updates.shift()?.payload.length ?? 0;
       }
     },
-    since(version, newest) {
+    since(version, newest, maxBytes) {
       if (version === newest) return [];
       const first = updates.findIndex((update) => update.version === version + 1);
-      return first < 0 || updates.at(-1)?.version !== newest ? null : updates.slice(first);
+      if (first < 0 || updates.at(-1)?.version !== newest) return null;
+      const missing = updates.slice(first);
+      return missing.reduce((sum, { payload }) => sum + payload.length, 0) > maxBytes ? null : missing;
     },
     hashOf(version) {
       const update = updates.find((candidate) => candidate.version === version);

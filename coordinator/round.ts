@@ -6,7 +6,7 @@
 import type { RefusalCode, WorkerId } from "../shared/wire/protocol.ts";
 import { grantLeases, isAlone, outliersAmong, wait } from "./grant.ts";
 import { closeAccount, emptyAccount, skipRound } from "./leaseAccount.ts";
-import { closeLease, endLeases, expire, giveBack, measure, returnUnits } from "./leases.ts";
+import { acceptable, closeLease, endLeases, expire, giveBack, measure, returnUnits } from "./leases.ts";
 import { REFERENCE_ROUNDS, describeNorm, medianReference, normLimit, referenceOf } from "./normGuard.ts";
 import type { NormBounds } from "./normGuard.ts";
 import { DONE, FREE, MERGING, finishUnits, newPool, samplesOf, totals, withStatus } from "./pool.ts";
@@ -196,7 +196,7 @@ function onReturned(
 ): void {
   const refuse = (code: RefusalCode, message: string): void => {
     effects.push({ type: "discard", id: event.id });
-    effects.push({ type: "refuse", worker: event.worker, code, message, accept: { version: draft.version } });
+    effects.push({ type: "refuse", worker: event.worker, code, message, accept: acceptable(draft, event.worker) });
     draft.counts.refused += 1;
   };
   if (event.base !== draft.version || draft.phase !== "working") {
@@ -281,7 +281,7 @@ function onMerged(
     if (clipped) {
       draft.counts.clipped += 1;
       const message = `${describeNorm(event.norm, limit)}: it is scaled down to that`;
-      effects.push({ type: "refuse", worker: id, code: "norm-clipped", message, accept: { version: draft.version } });
+      effects.push({ type: "refuse", worker: id, code: "norm-clipped", message, accept: acceptable(draft, id) });
     } else if (event.norm > limit) {
       draft.counts.confirmed += 1;
       absolve(draft, result);
@@ -298,7 +298,7 @@ function onMerged(
   }
   // Who is to compute it once more is not made to wait before.
   if (!isOutlier || !isAlone(draft, id, nowMs)) strike(draft, id, nowMs);
-  effects.push({ type: "refuse", worker: id, ...event.refusal, accept: { version: draft.version } });
+  effects.push({ type: "refuse", worker: id, ...event.refusal, accept: acceptable(draft, id) });
 }
 
 function normLimitNow(draft: Draft, tokens: number, { guard }: RoundConfig): number {

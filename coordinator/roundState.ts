@@ -1,5 +1,5 @@
 /** @file What the round reducer knows and says: its state, events and effects. The decisions are in round.ts, grant.ts and leases.ts. */
-import type { Lease, LeaseId, LeaseKind, RefusalCode, Version, WorkerId } from "../shared/wire/protocol.ts";
+import type { Acceptable, Lease, LeaseId, LeaseKind, RefusalCode, Version, WorkerId } from "../shared/wire/protocol.ts";
 import type { GuardChoice, NormBounds, NormReference } from "./normGuard.ts";
 import { emptyAccount } from "./leaseAccount.ts";
 import type { LeaseAccount, OpenAccount } from "./leaseAccount.ts";
@@ -156,7 +156,7 @@ export type RoundEffect =
   | { readonly type: "waiting"; readonly worker: WorkerId; readonly reason: string }
   | { readonly type: "merge"; readonly id: number; readonly firstUnit: number; readonly units: number; readonly bounds: NormBounds } // prettier-ignore
   | { readonly type: "discard"; readonly id: number }
-  | { readonly type: "refuse"; readonly worker: WorkerId; readonly code: RefusalCode; readonly message: string; readonly accept?: { readonly version: Version } } // prettier-ignore
+  | { readonly type: "refuse"; readonly worker: WorkerId; readonly code: RefusalCode; readonly message: string; readonly accept?: Acceptable } // prettier-ignore
   | { readonly type: "evaluated"; readonly version: Version; readonly lossSum: number; readonly tokens: number; readonly samples: number } // prettier-ignore
   | { readonly type: "commit"; readonly version: Version; readonly origin: number; readonly tokens: number; readonly lossSum: number; readonly account: LeaseAccount } // prettier-ignore
   /** Time to try again what the full disk refused. */

@@ -5,7 +5,7 @@
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { learningRateAt } from "../shared/numerics/schedule.ts";
 import type { Schedule } from "../shared/numerics/schedule.ts";
-import type { CoordinatorMessage, Fallback, RefusalCode, RunDescription, SnapshotReference, Version, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts"; // prettier-ignore
+import type { Acceptable, CoordinatorMessage, Fallback, RefusalCode, RunDescription, SnapshotReference, Version, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts"; // prettier-ignore
 import type { Backend } from "../shared/engine/engine.ts";
 import { judge } from "./admission.ts";
 import type { KnownAnswer } from "./knownAnswer.ts";
@@ -45,7 +45,7 @@ export type RunPorts = {
     worker: WorkerId,
     code: RefusalCode,
     message: string,
-    options: { fatal: boolean; version?: Version },
+    options: { fatal: boolean; accept?: Acceptable | undefined },
   ) => void;
   /** Takes a contribution into the round's sum, within the bounds for its norm; resolves once it is checked. */
   readonly merge: (part: {
@@ -119,6 +119,8 @@ export type WorkerEntry = {
   readonly secret: string;
   backend: Backend | null;
   fallbacks: readonly Fallback[];
+  /** The version that it was last told to load. */
+  offered: Version;
   readonly rate: Rate;
 };
 
@@ -208,7 +210,7 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
         return;
       case "refuse":
         refused(effect.worker, effect.code, effect.message);
-        ports.refuse(effect.worker, effect.code, effect.message, { fatal: false, ...effect.accept });
+        ports.refuse(effect.worker, effect.code, effect.message, { fatal: false, accept: effect.accept });
         return;
       case "evaluated": {
         const { version, lossSum, tokens: evaluatedTokens, samples } = effect;
@@ -435,9 +437,13 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
 
   function onReady(id: WorkerId, version: Version, theirHash: string, unitMs: number): void {
     const known = version === state.version ? hash : ports.publisher.hashOf(version);
-    const updates = known === theirHash ? ports.publisher.since(version, state.version) : null;
+    // Whatever is fewer bytes; but who comes with the snapshot it was told to load would never be done loading while rounds go on.
+    const loaded = workers.get(id)?.offered === version;
+    const maxBytes = loaded ? Infinity : Float32Array.BYTES_PER_ELEMENT * start.layout.length;
+    const updates = known === theirHash ? ports.publisher.since(version, state.version, maxBytes) : null;
     if (updates === null) {
-      resynchronise(id, `version ${version} is not what this run goes on from`);
+      const behind = `version ${version} is ${state.version - version} updates behind, a snapshot is fewer bytes`;
+      resynchronise(id, known === theirHash ? behind : `version ${version} is not what this run goes on from`);
       return;
     }
     for (const update of updates) {
@@ -449,6 +455,8 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
 
   function resynchronise(id: WorkerId, why: string): void {
     dispatch({ type: "unready", worker: id });
+    const worker = workers.get(id);
+    if (worker !== undefined) worker.offered = state.version;
     ports.send(id, { type: "snapshot", snapshot: ports.offerSnapshot(state.version, hash), reason: why });
   }
 
@@ -582,7 +590,7 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
         ports.send(id, { type: "finished", version: state.version });
         return;
       }
-      const worker = { kind, name, secret, backend: null, fallbacks: [], rate: createRate() };
+      const worker = { kind, name, secret, backend: null, fallbacks: [], offered: state.version, rate: createRate() };
       if (workers.has(id)) gone(id, "connected again");
       workers.set(id, worker);
       ports.rememberWorker(worker, id);

@@ -108,8 +108,11 @@ const MIN_LEASE_MS = 10_000;
 /** How often a worker too slow for the rounds is given another chance. */
 const PROBE_EVERY_MS = 30_000;
 
-/** Updates kept for workers that are a little behind, in sizes of θ. */
-const UPDATES_KEPT = 4;
+/** Updates kept for workers that load θ while rounds go on: sent at once they stay below what a slow reader may have unsent (8). */
+const UPDATES_KEPT = 7;
+
+/** Those of a tiny model, whose rounds are fast, may be more: a socket takes this much without waiting. */
+const SMALL_UPDATES_BYTES = 2 ** 20;
 
 /** A message of this size was put together from several reads of the socket, in a buffer of its own; smaller ones share one. */
 const OWN_BUFFER_BYTES = 128 * 1024;
@@ -193,7 +196,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
   const trace = await openTracing(spec.name, process.env);
   const socketBytes = { in: 0, out: 0 };
   answerLater.end();
-  const publisher = createPublisher({ maxUpdateBytes: UPDATES_KEPT * 4 * layout.length });
+  const publisher = createPublisher({ maxUpdateBytes: Math.max(SMALL_UPDATES_BYTES, UPDATES_KEPT * encodedBytes(codec, layout.length)) }); // prettier-ignore
   const offerSnapshot = (version: Version, hash: string): SnapshotReference =>
     publisher.offer(version, hash, () => {
       const params = optimizer.paramsOf(hash);

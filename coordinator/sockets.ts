@@ -8,7 +8,7 @@ import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
 import { decodeFrame, encodeFrame, FRAME_OVERHEAD_BYTES } from "../shared/wire/frame.ts";
 import { PROTOCOL_VERSION, ProtocolError } from "../shared/wire/protocol.ts";
-import type { CoordinatorMessage, RefusalCode, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts";
+import type { Acceptable, CoordinatorMessage, RefusalCode, WorkerId, WorkerMessage } from "../shared/wire/protocol.ts";
 import { validateWorkerMessage } from "../shared/wire/validate.ts";
 import { createAddressCounts, createAddressRates } from "./addressLimits.ts";
 import { allowLease, allowReleases, initialAllowance, spendBytes, spendMessage } from "./allowance.ts";
@@ -50,7 +50,7 @@ export type Sockets = {
     worker: WorkerId,
     code: RefusalCode,
     message: string,
-    options: { fatal: boolean; version?: number },
+    options: { fatal: boolean; accept?: Acceptable | undefined },
   ) => void;
   readonly close: (reason: string) => Promise<void>;
 };
@@ -282,10 +282,12 @@ export function openSockets(
     code: RefusalCode,
     message: string,
     fatal: boolean,
-    version?: number,
+    accept?: Acceptable,
   ): void {
-    const accept = version === undefined ? {} : { accept: { version } };
-    write(connection, encodeFrame({ type: "refused", code, message: message.slice(0, 1000), fatal, ...accept }));
+    write(
+      connection,
+      encodeFrame({ type: "refused", code, message: message.slice(0, 1000), fatal, ...(accept && { accept }) }),
+    );
     if (!fatal) return;
     connection.socket.close(4000, code);
     drop(connection, `refused: ${code}`);
@@ -328,9 +330,9 @@ export function openSockets(
         write(connection, bytes);
       }
     },
-    refuse(worker, code, message, { fatal, version }) {
+    refuse(worker, code, message, { fatal, accept }) {
       const connection = byWorker.get(worker);
-      if (connection !== undefined) refuseConnection(connection, code, message, fatal, version);
+      if (connection !== undefined) refuseConnection(connection, code, message, fatal, accept);
     },
     async close(reason) {
       clearInterval(watchdog);

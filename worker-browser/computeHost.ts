@@ -115,7 +115,13 @@ export function createComputeHost(config: ComputeHostConfig): ComputeHost {
       if (command.type === "pace") pace = command;
       // The next thread starts with the next command, not at once: the session decides how soon it tries again.
       if (worker === null) {
-        if (command.type === "forget" || command.type === "recycle" || command.type === "pace") return;
+        if (
+          command.type === "forget" ||
+          command.type === "recycle" ||
+          command.type === "pace" ||
+          command.type === "drop"
+        )
+          return;
         worker = start();
         if (prepare !== null && command.type !== "prepare") send(worker, prepare);
       }

@@ -158,9 +158,12 @@ export type CoordinatorMessage =
       /** The connection is closed after this message. */
       readonly fatal: boolean;
       /** What would be accepted. */
-      readonly accept?: { readonly version: Version } | undefined;
+      readonly accept?: Acceptable | undefined;
     }
   | { readonly type: "finished"; readonly version: Version };
+
+/** Results for this version, of this lease of the receiver's and of newer ones; of none that it has now where there is no lease. */
+export type Acceptable = { readonly version: Version; readonly lease?: LeaseId | undefined };
 
 /** Each has a heading in docs/protocol.md that says what the receiver should do. */
 export type RefusalCode =

@@ -123,7 +123,7 @@ const coordinatorMessage = z.discriminatedUnion("type", [
     code: text(64),
     message: text(1000),
     fatal: z.boolean(),
-    accept: z.optional(z.strictObject({ version: count })),
+    accept: z.optional(z.strictObject({ version: count, lease: z.optional(positive) })),
   }),
   z.strictObject({ type: z.literal("finished"), version: count }),
 ]);

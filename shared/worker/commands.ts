@@ -27,6 +27,8 @@ export type ComputeCommand =
   | { readonly type: "recycle"; readonly buffer: ArrayBuffer }
   /** From now on compute at most this part of the time, 0 < dutyCycle ≤ 1, and rest in between. Takes effect at once. */
   | { readonly type: "pace"; readonly dutyCycle: number }
+  /** Leases with smaller ids would be refused: they end at their next unit. Takes effect at once. */
+  | { readonly type: "drop"; readonly before: LeaseId }
   /** Forget all queued work: the connection that leased it is gone. */
   | { readonly type: "forget" };
 

@@ -59,6 +59,8 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   const spare: ArrayBuffer[] = [];
   /** The newest version that was announced, applied or not: leases on older ones are not worth starting. */
   let announced = -1;
+  /** Leases with smaller ids are not wanted any more. */
+  let wantedFrom = 0;
   let dutyCycle = 1;
   /** The last piece of computing, which is rested from before the next one. */
   let busy = { endedMs: -Infinity, ms: 0 };
@@ -97,6 +99,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
         if (spare.length < MAX_SPARE_BUFFERS) spare.push(command.buffer);
         return;
       case "pace":
+      case "drop":
         return;
       case "forget":
         announced = held?.version ?? -1;
@@ -169,7 +172,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     for (;;) {
       const owedMs = busy.ms * (1 / dutyCycle - 1) - (ports.nowMs() - busy.endedMs);
       await ports.pause(Math.min(Math.max(owedMs, 0), REST_SLICE_MS));
-      if (owedMs <= REST_SLICE_MS || announced > lease.base) return;
+      if (owedMs <= REST_SLICE_MS || isStale(lease)) return;
     }
   }
 
@@ -196,12 +199,17 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   }
 
   async function work(lease: Lease): Promise<void> {
-    if (held?.version === lease.base) {
+    if (held?.version === lease.base && !isStale(lease)) {
       if (lease.kind === "evaluate") await evaluate(lease, held.hash);
       else await train(lease, held.hash);
     } else {
       ports.emit({ type: "leaseDone", lease: lease.lease, dropped: lease.units });
     }
+  }
+
+  /** Whether its results would be refused. */
+  function isStale({ lease, base }: Lease): boolean {
+    return announced > base || lease < wantedFrom;
   }
 
   async function train(lease: Lease, hash: string): Promise<void> {
@@ -280,7 +288,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   /** Whether unit `index` of the lease is still wanted; if not, the lease is over. */
   async function mayStart(lease: Lease, index: number): Promise<boolean> {
     await rest(lease);
-    if (announced > lease.base) {
+    if (isStale(lease)) {
       ports.emit({ type: "leaseDone", lease: lease.lease, dropped: lease.units - index });
       return false;
     }
@@ -299,9 +307,14 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
         }
         // Ends the lease in work at its next unit.
         announced = Infinity;
+        // A coordinator that was restarted counts its leases anew.
+        wantedFrom = 0;
         queue.push(command);
       } else if (command.type === "pace") {
         dutyCycle = command.dutyCycle;
+        return;
+      } else if (command.type === "drop") {
+        wantedFrom = command.before;
         return;
       } else {
         if (command.type === "apply") announced = Math.max(announced, command.version);

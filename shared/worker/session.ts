@@ -6,7 +6,7 @@ import type { Backend } from "../engine/engine.ts";
 import type { Answer } from "../engine/examination.ts";
 import { randomUniform } from "../numerics/rng.ts";
 import { allocatePayload } from "../wire/frame.ts";
-import type { CoordinatorMessage, Fallback, LeaseId, Progress, RunDescription, Version, WorkerId, WorkerMessage } from "../wire/protocol.ts"; // prettier-ignore
+import type { Acceptable, CoordinatorMessage, Fallback, LeaseId, Progress, RunDescription, Version, WorkerId, WorkerMessage } from "../wire/protocol.ts"; // prettier-ignore
 import { PROTOCOL_VERSION } from "../wire/protocol.ts";
 import type { ComputeCommand, ComputeEvent } from "./commands.ts";
 
@@ -236,7 +236,9 @@ function onMessage(
           effects: [{ type: "disconnect", reason: message.code }],
         };
       }
-      return { state: { ...state, notice }, effects: [] };
+      return message.accept === undefined
+        ? { state: { ...state, notice }, effects: [] }
+        : dropLeases({ ...state, notice }, message.accept, nowMs);
     }
     case "finished":
       return {
@@ -407,6 +409,16 @@ function goodbye(state: SessionState, reason: string): SessionEffect[] {
 
 function forgetLeases(state: SessionState): SessionState {
   return { ...state, leases: new Set(), pullOpen: false };
+}
+
+/** What would be refused is not sent any more, nor computed. Ids of leases grow. */
+function dropLeases(state: SessionState, accept: Acceptable, nowMs: number): SessionStep {
+  const before = accept.lease ?? Math.max(0, ...state.leases) + 1;
+  const leases = new Set([...state.leases].filter((lease) => lease >= before));
+  if (leases.size === state.leases.size) return { state, effects: [] };
+  const effects: SessionEffect[] = [{ type: "compute", command: { type: "drop", before } }];
+  const next = { ...state, leases };
+  return leases.size === 0 ? pullIfWorking(next, effects, nowMs) : { state: next, effects };
 }
 
 function send(

@@ -197,6 +197,39 @@ test("a kicked worker comes back as itself; a banned one ends, and is refused as
   checkInvariants(cluster, { ...config, steps: 60 }, workers.slice(0, 2));
 });
 
+test("who is far behind gets a snapshot once, who has loaded it the updates since, however fast the rounds are", async () => {
+  const round = { ...config, steps: 300, evaluateEvery: 0 };
+  const sent: string[] = [];
+  const cluster = await createCluster(round, 11, {
+    mutation: {
+      ports: (ports) => ({
+        ...ports,
+        send(worker, message, payload) {
+          if (worker === "w2" && (message.type === "snapshot" || message.type === "update")) sent.push(message.type);
+          ports.send(worker, message, payload);
+        },
+      }),
+    },
+  });
+  const fast = cluster.add({ name: "fast", unitMs: 10 });
+  await cluster.clock.runUntil(() => cluster.rounds.length === 3, 60_000);
+  // Its examination takes more than ten rounds of the fast one: more bytes than the snapshot it was given at its welcome.
+  const late = cluster.add({ name: "late", unitMs: 600 });
+  await cluster.clock.runUntil(() => cluster.run().state().workers.get("w2")?.ready === true, 60_000);
+  expect(sent.length).toBeGreaterThan(5);
+  expect(new Set(sent)).toEqual(new Set(["update"]));
+  sent.length = 0;
+  const { version } = cluster.run().state();
+  late.partition(true);
+  await cluster.clock.runUntil(() => cluster.run().state().workers.get("w2") === undefined, 60_000);
+  expect(cluster.run().state().version - version).toBeGreaterThan(2);
+  late.partition(false);
+  await cluster.clock.runUntil(() => cluster.run().state().workers.get("w2")?.ready === true, 60_000);
+  expect(sent.filter((type) => type === "snapshot")).toHaveLength(1);
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, round, [fast, late]);
+});
+
 test("[I4] nobody is told that the run is finished before its last evaluation is written", async () => {
   const round = { ...config, steps: 3 };
   const cluster = await createCluster(round, 9);

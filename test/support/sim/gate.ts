@@ -5,7 +5,7 @@
 import type { Run } from "../../../coordinator/run.ts";
 import { decodeFrame, encodeFrame, FRAME_OVERHEAD_BYTES } from "../../../shared/wire/frame.ts";
 import { ProtocolError } from "../../../shared/wire/protocol.ts";
-import type { CoordinatorMessage, RefusalCode, WorkerId } from "../../../shared/wire/protocol.ts";
+import type { Acceptable, CoordinatorMessage, RefusalCode, WorkerId } from "../../../shared/wire/protocol.ts";
 import { validateWorkerMessage } from "../../../shared/wire/validate.ts";
 
 export type GateConfig = {
@@ -29,7 +29,7 @@ export type GateConnection = {
 export type Gate = {
   readonly accept: (toWorker: { send: (bytes: Uint8Array) => void; close: (reason: string) => void }) => GateConnection;
   readonly send: (worker: WorkerId, message: CoordinatorMessage, payload?: Uint8Array) => void;
-  readonly refuse: (worker: WorkerId, code: RefusalCode, message: string, options: { fatal: boolean; version?: number }) => void; // prettier-ignore
+  readonly refuse: (worker: WorkerId, code: RefusalCode, message: string, options: { fatal: boolean; accept?: Acceptable | undefined }) => void; // prettier-ignore
   readonly watch: () => void;
   /** Connections that are open. */
   readonly size: () => number;
@@ -70,10 +70,11 @@ export function createGate(config: GateConfig): Gate {
     code: RefusalCode,
     message: string,
     fatal: boolean,
-    version?: number,
+    accept?: Acceptable,
   ): void {
-    const accept = version === undefined ? {} : { accept: { version } };
-    connection.send(encodeFrame({ type: "refused", code, message: message.slice(0, 1000), fatal, ...accept }));
+    connection.send(
+      encodeFrame({ type: "refused", code, message: message.slice(0, 1000), fatal, ...(accept && { accept }) }),
+    );
     if (fatal) drop(connection, code);
   }
 
@@ -127,9 +128,9 @@ export function createGate(config: GateConfig): Gate {
     send(worker, message, payload) {
       if (!dead) byWorker.get(worker)?.send(encodeFrame(message, payload));
     },
-    refuse(worker, code, message, { fatal, version }) {
+    refuse(worker, code, message, { fatal, accept }) {
       const connection = byWorker.get(worker);
-      if (connection !== undefined && !dead) refuseConnection(connection, code, message, fatal, version);
+      if (connection !== undefined && !dead) refuseConnection(connection, code, message, fatal, accept);
     },
     watch() {
       for (const connection of connections) {

@@ -304,7 +304,11 @@ describe("a round", () => {
     const lease = pull("a")!.lease;
     const { effects } = give("a", lease, 0, { base: 7 });
     expect(effects).toContainEqual(
-      expect.objectContaining({ type: "refuse", code: "stale-version", accept: { version: 0 } }),
+      expect.objectContaining({ type: "refuse", code: "stale-version", accept: { version: 0, lease } }),
+    );
+    const { effects: wrong } = give("a", lease, 0, { tokens: 1 });
+    expect(wrong).toContainEqual(
+      expect.objectContaining({ type: "refuse", code: "wrong-tokens", accept: { version: 0 } }),
     );
   });
 

@@ -160,3 +160,21 @@ test("a newer version ends the lease during a rest, not after it", async () => {
   expect(last?.event).toEqual({ type: "leaseDone", lease: 1, dropped: 8 });
   expect(last?.atMs).toBeLessThan(1500);
 });
+
+test("a lease that would be refused ends during a rest", async () => {
+  let told = false;
+  const { units, last } = await compute(
+    [
+      { type: "pace", dutyCycle: 0.01 },
+      { type: "work", lease },
+    ],
+    (nowMs) => {
+      if (told || nowMs < 1000) return null;
+      told = true;
+      return { type: "drop", before: 2 };
+    },
+  );
+  expect(units).toEqual([]);
+  expect(last?.event).toEqual({ type: "leaseDone", lease: 1, dropped: 8 });
+  expect(last?.atMs).toBeLessThan(1500);
+});

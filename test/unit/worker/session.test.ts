@@ -96,6 +96,23 @@ describe("from hello to work", () => {
 });
 
 describe("when the connection is lost", () => {
+  test("[P11] drops what would be refused, keeps the leases that are accepted, and pulls when none is left", () => {
+    const { step, hear, work, lease, state } = driver();
+    work();
+    lease(4);
+    step({ type: "computed", event: { type: "nearlyIdle" } });
+    lease(5);
+    const refused = { type: "refused", code: "already-done", message: "", fatal: false } as const;
+    expect(hear({ ...refused, accept: { version: 3, lease: 4 } })).toEqual([]);
+    expect(hear({ ...refused, accept: { version: 3, lease: 5 } })).toEqual([{ type: "compute", command: { type: "drop", before: 5 } }]); // prettier-ignore
+    expect([...state().leases]).toEqual([5]);
+    expect(hear({ ...refused, accept: { version: 3 } })).toEqual([
+      { type: "compute", command: { type: "drop", before: 6 } },
+      { type: "send", message: { type: "pull" } },
+    ]);
+    expect(state().leases.size).toBe(0);
+  });
+
   test("work of the old connection is forgotten and its results are not sent on the new one", () => {
     const { step, work, lease, hear, state } = driver();
     work();
