@@ -55,6 +55,8 @@ type Facts = {
   /** Open leases by worker. */
   readonly open: ReadonlyMap<WorkerId, readonly LeaseRecord[]>;
   readonly busyMs: (worker: WorkerId) => number;
+  /** See {@link fastestProven}. */
+  readonly fastestProvenMs: number | null;
   /** When the free units of a pool can be done at the soonest, ms from now. */
   readonly endMs: (pool: Pool) => number;
   /** When the first of the workers but this one could end so many units more, ms from now. */
@@ -87,13 +89,15 @@ function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
   const ends = new Map<LeaseKind, number>();
   const hands = new Map<LeaseKind, readonly NamedHand[]>();
   const handsOf = (pool: Pool): readonly NamedHand[] => {
-    const known = hands.get(pool.kind) ?? handsFor(draft, pool, busyMs, nowMs);
+    const known = hands.get(pool.kind) ?? handsFor(draft, pool, busyMs, fastestProvenMs, nowMs);
     hands.set(pool.kind, known);
     return known;
   };
   const late = new Map<Pool, readonly LateUnits[]>();
+  const fastestProvenMs = fastestProven(draft);
   return {
     open,
+    fastestProvenMs,
     busyMs,
     endMs(pool) {
       const known = ends.get(pool.kind) ?? soonestEnd(countFree(pool), handsOf(pool));
@@ -107,24 +111,53 @@ function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
       return first;
     },
     late(pool) {
-      const known = late.get(pool) ?? lateUnits(draft, pool, config, nowMs);
+      const known = late.get(pool) ?? lateUnits(draft, pool, fastestProvenMs, config, nowMs);
       late.set(pool, known);
       return known;
     },
   };
 }
 
+/**
+ * Time of a sample on the fastest worker of which something was merged on this connection; null while there is none. What
+ * newcomers say of their speed is only said: those who claim much and deliver nothing must not keep work from the others.
+ */
+function fastestProven(draft: Draft): number | null {
+  let fastest: number | null = null;
+  for (const worker of draft.workers.values()) {
+    const { sampleMs } = worker;
+    if (isProven(worker) && sampleMs !== null && sampleMs < (fastest ?? Infinity)) fastest = sampleMs;
+  }
+  return fastest;
+}
+
+function isProven({ tokens }: WorkerRecord): boolean {
+  return tokens > 0;
+}
+
 type NamedHand = Hand & { readonly id: WorkerId };
 
 /** Everybody who may get units of this pool. */
-function handsFor(draft: Draft, pool: Pool, busyMs: (id: WorkerId) => number, nowMs: number): NamedHand[] {
+function handsFor(
+  draft: Draft,
+  pool: Pool,
+  busyMs: (id: WorkerId) => number,
+  fastestProvenMs: number | null,
+  nowMs: number,
+): NamedHand[] {
   const refused = new Set(pool.kind === "train" ? draft.outliers.map(({ worker }) => worker) : []);
   return [...draft.workers].flatMap(([id, worker]): NamedHand[] => {
     if (!mayWork(worker, nowMs) || worker.sampleMs === null) return [];
     // Some of the free units are not for it, see openTo.
     if (refused.has(id) && !isAlone(draft, id, nowMs)) return [];
-    return [{ id, unitMs: unitMsOf(worker, pool), busyMs: busyMs(id) }];
+    return [{ id, unitMs: unitMsOf(believed(worker, fastestProvenMs), pool), busyMs: busyMs(id) }];
   });
+}
+
+/** A newcomer is not planned with as faster than who has shown it. */
+function believed(worker: WorkerRecord, fastestProvenMs: number | null): WorkerRecord {
+  if (fastestProvenMs === null || isProven(worker) || (worker.sampleMs ?? 0) >= fastestProvenMs) return worker;
+  return { ...worker, sampleMs: fastestProvenMs };
 }
 
 /** Time of one unit of this pool on a worker, as it was measured. */
@@ -215,7 +248,7 @@ function grantOne(
     if (whole === null) continue;
     const pool = openTo(draft, id, whole, nowMs);
     const worker = draft.workers.get(id) ?? newWorker();
-    const unitMs = unitMsOf(worker, pool);
+    const unitMs = unitMsOf(believed(worker, facts.fastestProvenMs), pool);
     const free = countFree(pool);
     const busyMs = facts.busyMs(id);
     const answer = leaseUnits({ free, unitMs, busyMs, endMs: facts.endMs(whole), folds: folds(config, pool.kind) });
@@ -233,6 +266,8 @@ function grantOne(
       return null;
     }
     if (free === 0 && open === 0) {
+      // Who may hold a unit for ever must not hold its only copy too.
+      if (facts.fastestProvenMs !== null && !isProven(worker)) continue;
       const copy = facts.late(whole).find(({ owner, units: late, remainingMs }) => {
         const copyMs = unitMs * late;
         // A unit is copied once: by who ends it first, be it busy now.
@@ -294,8 +329,17 @@ function grant(
   });
 }
 
-/** Units that somebody idle may compute a second time, because their owner seems late; the latest first. */
-function lateUnits(draft: Draft, pool: Pool, config: RoundConfig, nowMs: number): LateUnits[] {
+/**
+ * Units that somebody idle may compute a second time, because their owner seems late; the latest first. A newcomer is late as
+ * soon as the fastest would have been done.
+ */
+function lateUnits(
+  draft: Draft,
+  pool: Pool,
+  fastestProvenMs: number | null,
+  config: RoundConfig,
+  nowMs: number,
+): LateUnits[] {
   const holders = new Uint8Array(pool.status.length);
   const leases = [...draft.leases.values()].filter(({ kind, expired }) => kind === pool.kind && !expired);
   for (const { firstUnit, units } of leases) {
@@ -307,7 +351,9 @@ function lateUnits(draft: Draft, pool: Pool, config: RoundConfig, nowMs: number)
     const elapsedMs = nowMs - Math.max(lease.grantedMs, owner?.busySinceMs ?? 0);
     const { all, result } = expectedMs(draft, lease, config);
     // Who is overdue is believed to stay so about as long again.
-    const remainingMs = Math.max(all - elapsedMs, elapsedMs - result);
+    const isNewcomer = fastestProvenMs !== null && owner !== undefined && !isProven(owner);
+    const provenMs = (fastestProvenMs ?? 0) * pool.unit * (folds(config, pool.kind) ? lease.units : 1);
+    const remainingMs = isNewcomer && elapsedMs > provenMs ? Infinity : Math.max(all - elapsedMs, elapsedMs - result);
     const part = folds(config, pool.kind) ? whole(lease, mayCopy) : lastUnit(lease, mayCopy);
     return part === null ? [] : [{ owner: lease.worker, ...part, remainingMs }];
   });

@@ -47,10 +47,10 @@ describe("[I1] the update depends on the samples, not on who computed them", () 
       await cluster.clock.runUntil(cluster.finished, 60_000);
       checkInvariants(cluster, round, workers);
       expect(cluster.evaluations.map(({ version, samples }) => [version, samples])).toEqual([[0, 30], [5, 30], [10, 30], [12, 50]]); // prettier-ignore
-      // Only who joins a round that is handed out already computes something twice.
+      // Only who joins a round that is handed out already, or is not known yet, has something computed twice.
       const { refused, speculative, expired } = cluster.run().state().counts;
       expect(refused).toBeLessThanOrEqual(speculative);
-      expect(speculative).toBeLessThanOrEqual(2 * count);
+      expect(speculative).toBeLessThanOrEqual(3 * count);
       expect(expired).toBe(0);
     });
   }

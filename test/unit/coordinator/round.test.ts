@@ -428,6 +428,39 @@ test("an evaluation is done on the version it names, within its round, and again
   ]);
 });
 
+test("who claims speed and delivers nothing keeps no work from who delivers", () => {
+  const [units, unitMs] = [16, 40];
+  const run = driver({ batch: 4 * units, minLeaseMs: 100_000 });
+  run.join("honest", unitMs);
+  let nowMs = 1;
+  let done = 0;
+  let strangers = 0;
+  while (run.state().phase === "working" && nowMs < 100 * unitMs * units) {
+    // After the first unit of the honest worker, strangers come in, take what they are given and keep it.
+    if (done > 0 && strangers < 4) {
+      strangers += 1;
+      run.join(`stranger ${strangers}`, 0.01, nowMs);
+      run.pull(`stranger ${strangers}`, nowMs);
+    }
+    const lease = run.pull("honest", nowMs);
+    if (lease === null) {
+      nowMs += 1;
+      run.send({ type: "tick" }, nowMs);
+      continue;
+    }
+    for (let unit = lease.firstUnit; unit < lease.firstUnit + lease.units; unit++) {
+      nowMs += unitMs;
+      run.give("honest", lease.lease, unit, {}, nowMs);
+      run.merged(null, nowMs);
+      done += 1;
+    }
+  }
+  expect(run.state().phase).toBe("committing");
+  expect(nowMs, "as long as if it were alone, and less than one unit in doubt").toBeLessThanOrEqual(
+    unitMs * (units + 1),
+  );
+});
+
 describe("a paused run", () => {
   test("grants nothing, tells who asks why, and goes on where it was", () => {
     const { join, pull, send, state } = driver();
