@@ -89,7 +89,7 @@ function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
   const ends = new Map<LeaseKind, number>();
   const hands = new Map<LeaseKind, readonly NamedHand[]>();
   const handsOf = (pool: Pool): readonly NamedHand[] => {
-    const known = hands.get(pool.kind) ?? handsFor(draft, pool, busyMs, fastestProvenMs, nowMs);
+    const known = hands.get(pool.kind) ?? handsFor(draft, pool, busyMs, fastestProvenMs, config, nowMs);
     hands.set(pool.kind, known);
     return known;
   };
@@ -143,13 +143,14 @@ function handsFor(
   pool: Pool,
   busyMs: (id: WorkerId) => number,
   fastestProvenMs: number | null,
+  config: RoundConfig,
   nowMs: number,
 ): NamedHand[] {
   const refused = new Set(pool.kind === "train" ? draft.outliers.map(({ worker }) => worker) : []);
   return [...draft.workers].flatMap(([id, worker]): NamedHand[] => {
     if (!mayWork(worker, nowMs) || worker.sampleMs === null) return [];
     // Some of the free units are not for it, see openTo.
-    if (refused.has(id) && !isAlone(draft, id, nowMs)) return [];
+    if (refused.has(id) && !isAlone(draft, id, config, nowMs)) return [];
     return [{ id, unitMs: unitMsOf(believed(worker, fastestProvenMs), pool), busyMs: busyMs(id) }];
   });
 }
@@ -203,10 +204,22 @@ function folds({ strict }: RoundConfig, kind: LeaseKind): boolean {
   return !strict && kind === "train";
 }
 
-/** Whether no other worker may get leases. */
-export function isAlone({ workers }: Draft, id: WorkerId, nowMs: number): boolean {
-  for (const [other, worker] of workers) if (other !== id && mayWork(worker, nowMs)) return false;
-  return true;
+/** Whether nobody else could compute a unit again: who hangs is not asked, or the unit would wait for ever. */
+export function isAlone(draft: Draft, id: WorkerId, config: RoundConfig, nowMs: number): boolean {
+  return others(draft, id, config, nowMs).next().done === true;
+}
+
+function* others(draft: Draft, id: WorkerId, config: RoundConfig, nowMs: number): Generator<WorkerId, undefined> {
+  for (const [other, worker] of draft.workers) {
+    if (other !== id && mayWork(worker, nowMs) && !hangs(draft, other, worker, config, nowMs)) yield other;
+  }
+}
+
+/** Asks for nothing, holds no lease that could still come back, and has not answered for as long as a lease may take. */
+function hangs(draft: Draft, id: WorkerId, worker: WorkerRecord, config: RoundConfig, nowMs: number): boolean {
+  if (worker.pulls || openLeases(draft, id).length > 0) return false;
+  const unitMs = (worker.sampleMs ?? 0) * config.unit;
+  return nowMs - worker.busySinceMs >= Math.max(config.minLeaseMs, LEASE_SLACK * unitMs);
 }
 
 /** What was refused for its norm among these units. */
@@ -216,14 +229,17 @@ export function outliersAmong({ outliers }: Draft, firstUnit: number, units: num
 
 /**
  * The pool as this worker sees it: units that it was refused for their norm are another's to compute, to see who is right.
- * Where there is no other, the same one's.
+ * Where everybody else was refused for them, too, or there is nobody else, they are the same one's again.
  */
-function openTo(draft: Draft, id: WorkerId, pool: Pool, nowMs: number): Pool {
+function openTo(draft: Draft, id: WorkerId, pool: Pool, config: RoundConfig, nowMs: number): Pool {
   const own = draft.outliers.filter(({ worker }) => worker === id);
   if (pool.kind !== "train" || own.length === 0) return pool;
-  return isAlone(draft, id, nowMs)
-    ? pool
-    : own.reduce((open, { firstUnit, units }) => withStatus(open, firstUnit, units, DONE), pool);
+  const rest = [...others(draft, id, config, nowMs)];
+  const barred = own.filter(({ firstUnit, units }) => {
+    const refused = new Set(outliersAmong(draft, firstUnit, units).map(({ worker }) => worker));
+    return rest.some((other) => !refused.has(other));
+  });
+  return barred.reduce((open, { firstUnit, units }) => withStatus(open, firstUnit, units, DONE), pool);
 }
 
 /** Tells a worker why it has no lease, once per reason. */
@@ -246,7 +262,7 @@ function grantOne(
   let reason = "every unit of this round is handed out";
   for (const whole of [draft.train, draft.evaluation]) {
     if (whole === null) continue;
-    const pool = openTo(draft, id, whole, nowMs);
+    const pool = openTo(draft, id, whole, config, nowMs);
     const worker = draft.workers.get(id) ?? newWorker();
     const unitMs = unitMsOf(believed(worker, facts.fastestProvenMs), pool);
     const free = countFree(pool);

@@ -10,6 +10,7 @@ import { join } from "node:path";
 import * as z from "zod";
 import type { Answer } from "../shared/engine/examination.ts";
 import type { RunDescription } from "../shared/wire/protocol.ts";
+import { OperatorError } from "./operatorError.ts";
 import { runProgramFile } from "./children.ts";
 import { writeDurably } from "./durably.ts";
 
@@ -29,7 +30,7 @@ const found = z.object({
 });
 const stored = found.extend({ question: z.string() });
 
-/** @throws Error when the program that computes it fails. */
+/** @throws OperatorError when the program that computes it fails. */
 export async function knownAnswer(options: {
   run: RunDescription;
   corpusDir: string;
@@ -48,10 +49,25 @@ export async function knownAnswer(options: {
     [JSON.stringify(run), corpusDir],
     signal,
   );
-  if (code !== 0) throw new Error(`the examination of workers could not be prepared: ${stderr.trim()}`);
+  if (code !== 0) {
+    throw new OperatorError(
+      `admission: what workers must find before their first lease could not be computed here (${errorLine(stderr)}); ` +
+        "mend that, or train without it: --no-admission",
+    );
+  }
   const computed = found.parse(JSON.parse(stdout));
   await writeDurably(path, [Buffer.from(JSON.stringify({ question, ...computed }))]);
   return answerOf(computed);
+}
+
+/** The one line of a crash that says why. */
+function errorLine(stderr: string): string {
+  const lines = stderr.split("\n").map((line) => line.trim());
+  return (
+    lines.find((line) => /^(\w*Error|error)\b.*: /.test(line)) ??
+    lines.find((line) => line !== "") ??
+    "it ended without a word"
+  );
 }
 
 /** Null when there is none, or none that can be read: it is computed again. */

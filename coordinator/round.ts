@@ -297,7 +297,7 @@ function onMerged(
     draft.outliers = [...draft.outliers, { worker: id, firstUnit, units, perToken: event.norm / tokens }].slice(-MAX_OUTLIERS); // prettier-ignore
   }
   // Who is to compute it once more is not made to wait before.
-  if (!isOutlier || !isAlone(draft, id, nowMs)) strike(draft, id, nowMs);
+  if (!isOutlier || !isAlone(draft, id, config, nowMs)) strike(draft, id, nowMs);
   effects.push({ type: "refuse", worker: id, ...event.refusal, accept: acceptable(draft, id) });
 }
 
@@ -310,7 +310,7 @@ function normBounds(draft: Draft, result: UnitResult, config: RoundConfig, nowMs
   const outliers = outliersAmong(draft, result.firstUnit, result.units);
   const others = outliers.filter(({ worker }) => worker !== result.worker);
   // Nobody else to ask: the same answer again is believed, or one odd unit would end the run.
-  const believed = isAlone(draft, result.worker, nowMs) ? outliers : others;
+  const believed = isAlone(draft, result.worker, config, nowMs) ? outliers : others;
   return {
     limit: normLimitNow(draft, result.tokens, config),
     confirmed: Math.max(0, ...believed.map(({ perToken }) => perToken)) * result.tokens,

@@ -13,6 +13,7 @@ import { validateCoordinatorMessage, validateWorkerMessage } from "../../shared/
 import type { RunningSession } from "../../shared/worker/run.ts";
 import type { ContributionRow, EvaluationRow, RoundRow } from "../../coordinator/ledger.ts";
 import { createMetrics } from "../../coordinator/metrics.ts";
+import { describeNorm, weigh } from "../../coordinator/normGuard.ts";
 import { createPublisher } from "../../coordinator/publish.ts";
 import { roundStep } from "../../coordinator/round.ts";
 import type { RoundConfig } from "../../coordinator/roundState.ts";
@@ -87,6 +88,8 @@ export type Mutation = {
 
 export type ClusterOptions = {
   readonly codec?: Codec;
+  /** The part of the training units whose gradients are truly far above the others; 0 by default. */
+  readonly oddUnits?: number;
   readonly mutation?: Mutation;
 };
 
@@ -102,7 +105,7 @@ const SNAPSHOT_EVERY = 3;
 export async function createCluster(
   config: RoundConfig,
   seed: number,
-  { codec = "f32", mutation = {} }: ClusterOptions = {},
+  { codec = "f32", oddUnits = 0, mutation = {} }: ClusterOptions = {},
 ): Promise<Cluster> {
   const clock = virtualClock();
   const world = createWorld(config, codec);
@@ -133,6 +136,20 @@ export async function createCluster(
   let diskFull = false;
   const needSpace = (): void => {
     if (diskFull) throw new DiskFull("no space left on the disk");
+  };
+
+  const oddKey = streamKey(seed, 0x0dd);
+  /** The gradients of this world are made up, and so are their norms: about one a token, and fifteen in odd units. */
+  const normOf = (version: number, firstUnit: number, units: number): number => {
+    let norm = 0;
+    for (let unit = firstUnit; unit < firstUnit + units; unit++) {
+      const samples = Math.min(config.batch, (unit + 1) * config.unit) - unit * config.unit;
+      const position = version * config.batch + unit;
+      const size =
+        randomUniform(oddKey, 2 * position) < oddUnits ? 15 : 0.8 + 0.4 * randomUniform(oddKey, 2 * position + 1);
+      norm += size * samples * config.tokensPerSample;
+    }
+    return norm;
   };
 
   let violation: Error | null = null;
@@ -185,13 +202,17 @@ export async function createCluster(
       send: gate.send,
       broadcast: (workers, message, payload) => [...workers].forEach((worker) => gate.send(worker, message, payload)),
       refuse: gate.refuse,
-      merge: async ({ firstUnit, units, payload }) => {
+      merge: async ({ firstUnit, units, payload, bounds }) => {
         const copy = payload.slice();
         await sleep(uniform() * MERGE_MS);
-        const refusal = optimizer.check(copy) ?? optimizer.add({ firstUnit, units, payload: copy });
+        const norm = normOf(optimizer.version(), firstUnit, units);
+        let refusal = optimizer.check(copy);
+        if (refusal === null && weigh(bounds, norm) === null) {
+          return { norm, refusal: { code: "norm-outlier", message: describeNorm(norm, bounds.limit) } };
+        }
+        refusal ??= optimizer.add({ firstUnit, units, payload: copy });
         if (refusal !== null) garbage += 1;
-        // (Norms are not looked at here: the gradients of this world are made up.)
-        return { norm: 0, refusal };
+        return { norm, refusal };
       },
       step: async (round) => {
         needSpace();

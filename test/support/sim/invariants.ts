@@ -128,7 +128,9 @@ export function checkI5Bounded(run: Run, connected: number, config: RoundConfig)
   let open = 0;
   for (const { expired, returned, units: count } of state.leases.values()) if (!expired && returned < count) open += 1;
   bound("open leases", open, 2 * state.workers.size);
-  bound("leases", state.leases.size, units + 2 * state.workers.size + state.counts.expired);
+  // One that was refused stays until its round ends; pauses that double keep a worker from making many.
+  const { expired, refused } = state.counts;
+  bound("leases", state.leases.size, units + 2 * state.workers.size + expired + refused);
 }
 
 export function checkI5Session(worker: string, { leases }: SessionState): void {

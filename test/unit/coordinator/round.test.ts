@@ -94,7 +94,7 @@ describe("contributions whose norm is far above recent ones", () => {
   });
 
   test("a refused unit goes to somebody else, whose equal answer is believed; the first worker is absolved", () => {
-    const run = driver();
+    const run = driver({ minLeaseMs: 10_000 });
     run.send(reference);
     run.join("a");
     run.join("b");
@@ -123,6 +123,19 @@ describe("contributions whose norm is far above recent ones", () => {
     const again = run.pull("a");
     expect(again).toMatchObject({ firstUnit: 0 });
     expect(boundsOf(run.give("a", again!.lease, 0).effects)?.confirmed).toBe(900);
+  });
+
+  test("a worker beside one that hangs is like one without others, once a lease of that one would have expired", () => {
+    const run = driver({ minLeaseMs: 1000 });
+    run.send(reference);
+    run.join("hangs");
+    run.join("a");
+    run.give("a", run.pull("a")!.lease, 0);
+    mergedAs(run, 1, 900, outlier);
+    // All that is left but unit 0.
+    for (let lease = run.pull("a", 900); lease !== null; lease = run.pull("a", 900))
+      expect(lease.firstUnit).not.toBe(0);
+    expect(run.pull("a", 1100)).toMatchObject({ firstUnit: 0 });
   });
 
   test("where the run clips, the contribution counts as the largest that is allowed, and its worker is told", () => {
