@@ -1,3 +1,5 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 import { defineConfig } from "vite";
@@ -8,15 +10,16 @@ const folder = (path: string): string => fileURLToPath(new URL(path, import.meta
 /** Below it a gzipped copy saves less than its own headers. */
 const MIN_GZIPPED_BYTES = 1024;
 
-/** A gzipped copy beside every file, once, so that serving it takes no computing. */
+/**
+ * A gzipped copy beside every file, once, so that serving it takes no computing. Of the files as they were written: until then
+ * Vite itself still puts in what dynamic imports load first.
+ */
 const gzippedCopies: Plugin = {
   name: "gzipped copies",
-  enforce: "post",
-  generateBundle(_, bundle) {
-    for (const file of Object.values(bundle)) {
-      const content = file.type === "chunk" ? file.code : file.source;
-      if (content.length < MIN_GZIPPED_BYTES) continue;
-      this.emitFile({ type: "asset", fileName: `${file.fileName}.gz`, source: gzipSync(content) });
+  writeBundle({ dir = "" }, bundle) {
+    for (const name of Object.keys(bundle)) {
+      const content = readFileSync(join(dir, name));
+      if (content.length >= MIN_GZIPPED_BYTES) writeFileSync(join(dir, `${name}.gz`), gzipSync(content));
     }
   },
 };

@@ -365,7 +365,14 @@ export async function serve(options: ServeOptions): Promise<Served> {
       const { version, paramsPath } = await optimizer.snapshot();
       return { version, path: SNAPSHOT_PATH + basename(paramsPath) };
     },
-    eventsAfter: history.eventsAfter,
+    eventsAfter(id, limit) {
+      try {
+        ledger.flush();
+      } catch {
+        // A full disk: what is not kept yet is shown when it is.
+      }
+      return history.eventsAfter(id, limit);
+    },
     onAction: (text) => writeEvent("operator", text),
   });
   const app = createHttp({

@@ -72,6 +72,9 @@ browserTest("a visitor sees what the run is before joining it, and loads no engi
   expect(scripts.filter((path) => !path.includes("rolldown-runtime")).sort()).toEqual([
     "/assets/chart",
     "/assets/index",
+    // What the other pages use too.
+    "/assets/jsxRuntime",
+    "/assets/uPlot.min",
   ]);
 });
 
