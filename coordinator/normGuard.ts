@@ -22,8 +22,8 @@ export type NormBounds = {
 };
 
 /**
- * Largest norm in units of the reference. Honest units lie within 1.7 of their median, save odd ones (a window of one repeated
- * character: 15), which confirmation lets pass; one worker of eight that sends three times its share, turned round, still
+ * Largest norm in units of the reference. Odd units (a window of one repeated character) are far above it, and confirmation lets them
+ * pass (the largest of a run: `npm run bench -- attack`); one worker of eight that sends three times its share, turned round, still
  * leaves the round more than half of its gradient.
  */
 const FACTOR = 3;

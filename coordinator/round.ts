@@ -286,7 +286,15 @@ function onMerged(
       draft.counts.confirmed += 1;
       absolve(draft, result);
     }
-    if (worker !== undefined) draft.workers.set(id, { ...worker, tokens: worker.tokens + result.tokens, strikes: 0 });
+    if (worker !== undefined) {
+      draft.workers.set(id, {
+        ...worker,
+        tokens: worker.tokens + result.tokens,
+        strikes: clipped ? worker.strikes : 0,
+      });
+      // Nobody is asked whether a clipped unit is just odd, so one costs nothing; several in a row are no chance.
+      if (clipped) strike(draft, id, nowMs, { spared: 1 });
+    }
     return;
   }
   draft.train = withStatus(draft.train, result.firstUnit, result.units, FREE);
@@ -324,12 +332,13 @@ function absolve(draft: Draft, { firstUnit, units }: UnitResult): void {
 }
 
 /** Wrong content: the worker pauses, twice as long each time, so that it cannot keep the round's last unit to itself. */
-function strike(draft: Draft, id: WorkerId, nowMs: number): void {
+function strike(draft: Draft, id: WorkerId, nowMs: number, { spared = 0 }: { spared?: number } = {}): void {
   const worker = draft.workers.get(id);
   if (worker === undefined) return;
-  const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(worker.strikes, 16));
   const { refused, strikes } = worker;
-  update(draft, id, { refused: refused + 1, strikes: strikes + 1, suspendedUntilMs: nowMs + pauseMs });
+  const pauseMs = Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(strikes - spared, 16));
+  const suspendedUntilMs = strikes < spared ? worker.suspendedUntilMs : nowMs + pauseMs;
+  update(draft, id, { refused: refused + 1, strikes: strikes + 1, suspendedUntilMs });
 }
 
 /** Why the run is paused, in words; null while it is not. */

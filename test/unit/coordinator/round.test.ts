@@ -147,7 +147,11 @@ describe("contributions whose norm is far above recent ones", () => {
     expect(refusals(effects)).toEqual(["norm-clipped"]);
     expect(run.state().counts).toMatchObject({ clipped: 1 });
     expect(run.state().train?.results).toMatchObject([{ firstUnit: 0, norm: 120 }]);
-    expect(run.state().workers.get("a")).toMatchObject({ strikes: 0, refused: 0 });
+    expect(run.state().workers.get("a")).toMatchObject({ strikes: 1, suspendedUntilMs: 0 });
+    const second = run.pull("a")!;
+    run.give("a", second.lease, second.firstUnit);
+    mergedAs(run, 2, 900, null);
+    expect(run.state().workers.get("a")).toMatchObject({ strikes: 2, suspendedUntilMs: 1050 });
   });
 
   test("committed rounds are what the next ones are compared with: eight of them, their medians", () => {
