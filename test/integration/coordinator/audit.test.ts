@@ -133,9 +133,9 @@ const mutations: readonly (readonly [string, string, string, RegExp])[] = [
   ["a unit was never merged", "DELETE FROM contribution WHERE version = 6 AND firstUnit = 3", "units", /round 6: units 4 to 4 come where unit 3/], // prettier-ignore
   ["the last unit was never merged", "DELETE FROM contribution WHERE version = 6 AND firstUnit = 7", "units", /cover 14 of 16/], // prettier-ignore
   ["a unit was merged twice", "UPDATE contribution SET units = 2 WHERE version = 6 AND firstUnit = 3", "tokens", /round 6: units 3 to 4/], // prettier-ignore
-  ["a unit more than the round has", "INSERT INTO contribution SELECT version, 8, units, worker, tokens, lossSum, lease FROM contribution WHERE version = 6 AND firstUnit = 7", "units", /cover 18 of 16/], // prettier-ignore
+  ["a unit more than the round has", "INSERT INTO contribution SELECT version, 8, units, worker, tokens, lossSum, lease, norm FROM contribution WHERE version = 6 AND firstUnit = 7", "units", /cover 18 of 16/], // prettier-ignore
   ["a contribution to a round that never was", "UPDATE contribution SET version = 999 WHERE version = 40", "units", /cover 0 of 16/], // prettier-ignore
-  ["a stray contribution", "INSERT INTO contribution SELECT 999, firstUnit, units, worker, tokens, lossSum, lease FROM contribution WHERE version = 6", "units", /round 999/], // prettier-ignore
+  ["a stray contribution", "INSERT INTO contribution SELECT 999, firstUnit, units, worker, tokens, lossSum, lease, norm FROM contribution WHERE version = 6", "units", /round 999/], // prettier-ignore
   ["losses do not add up", "UPDATE round SET lossSum = lossSum * (1 + 1e-12) WHERE version = 12", "loss", /round 12/],
   [
     "a hash was changed",
