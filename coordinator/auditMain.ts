@@ -5,12 +5,12 @@ import { Command } from "commander";
 import { gptTensors } from "../shared/model/gptTensors.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
 import { OperatorError } from "../shared/operatorError.ts";
-import { audit } from "./audit.ts";
-import type { AuditReport } from "./audit.ts";
-import { parseFlags } from "./flags.ts";
-import { LEDGER_FILE, readLedger } from "./ledger.ts";
+import { audit } from "./store/audit.ts";
+import type { AuditReport } from "./store/audit.ts";
+import { parseFlags } from "./settings/flags.ts";
+import { LEDGER_FILE, readLedger } from "./store/ledger.ts";
 import { runProgram } from "./operatorError.ts";
-import { loadRun, runNames } from "./resolveRun.ts";
+import { loadRun, runNames } from "./settings/resolveRun.ts";
 
 await runProgram(async () => {
   const program = new Command("npm run audit --")

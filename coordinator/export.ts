@@ -15,13 +15,13 @@ import type { ModelSpec } from "../shared/model/spec.ts";
 import { hashParams } from "../shared/numerics/hash.ts";
 import { layoutOf, type ParamLayout } from "../shared/numerics/layout.ts";
 import { fileProblem, OperatorError } from "../shared/operatorError.ts";
-import { readTokenizer } from "./corpus.ts";
-import { parseFlags } from "./flags.ts";
-import { openLedger } from "./ledger.ts";
+import { readTokenizer } from "./corpus/corpus.ts";
+import { parseFlags } from "./settings/flags.ts";
+import { openLedger } from "./store/ledger.ts";
 import { runProgram } from "./operatorError.ts";
-import { loadRun, runNames } from "./resolveRun.ts";
-import type { RunSpec } from "./runSpec.ts";
-import { listSnapshots, readParamsFile, type SnapshotName } from "./snapshot.ts";
+import { loadRun, runNames } from "./settings/resolveRun.ts";
+import type { RunSpec } from "./settings/runSpec.ts";
+import { listSnapshots, readParamsFile, type SnapshotName } from "./store/snapshot.ts";
 
 await runProgram(async () => {
   const program = new Command("npm run export --")

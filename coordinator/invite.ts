@@ -3,12 +3,12 @@ import { resolve } from "node:path";
 import { Command, Option } from "commander";
 import { renderUnicodeCompact } from "uqr";
 import { OperatorError } from "../shared/operatorError.ts";
-import { parseFlags } from "./flags.ts";
-import { openInvites } from "./invites.ts";
-import type { Invite } from "./invites.ts";
+import { parseFlags } from "./settings/flags.ts";
+import { openInvites } from "./edge/invites.ts";
+import type { Invite } from "./edge/invites.ts";
 import { runProgram } from "./operatorError.ts";
-import { loadRun } from "./resolveRun.ts";
-import { readRunning } from "./running.ts";
+import { loadRun } from "./settings/resolveRun.ts";
+import { readRunning } from "./store/running.ts";
 
 type Flags = {
   readonly run: string;

@@ -3,10 +3,10 @@
 import { Command, Option } from "commander";
 import type { BinFormat } from "../shared/data/bin.ts";
 import { OperatorError } from "../shared/operatorError.ts";
-import { prepareCorpus, prepareCorpusIn, smallerVocabulary, writeBinFiles, type Corpus } from "./corpus.ts";
-import { TOKENIZER_CHOICES, type CorpusSource } from "./corpusSource.ts";
-import type { OnCorpusProgress } from "./encodeCorpus.ts";
-import { parseFlags } from "./flags.ts";
+import { prepareCorpus, prepareCorpusIn, smallerVocabulary, writeBinFiles, type Corpus } from "./corpus/corpus.ts";
+import { TOKENIZER_CHOICES, type CorpusSource } from "./corpus/corpusSource.ts";
+import type { OnCorpusProgress } from "./corpus/encodeCorpus.ts";
+import { parseFlags } from "./settings/flags.ts";
 import { runProgram } from "./operatorError.ts";
 
 type Flags = {

@@ -2,11 +2,11 @@
 import { join, resolve } from "node:path";
 import { Command } from "commander";
 import { OperatorError } from "../shared/operatorError.ts";
-import { parseFlags } from "./flags.ts";
+import { parseFlags } from "./settings/flags.ts";
 import { runProgram } from "./operatorError.ts";
-import { runNames } from "./resolveRun.ts";
-import { deleteRun, listRuns, setPause, showRun } from "./runs.ts";
-import type { RunDetails, RunSummary } from "./runs.ts";
+import { runNames } from "./settings/resolveRun.ts";
+import { deleteRun, listRuns, setPause, showRun } from "./store/runs.ts";
+import type { RunDetails, RunSummary } from "./store/runs.ts";
 
 /** More would push everything else off the screen; `--json` has them all. */
 const WORKERS_SHOWN = 10;

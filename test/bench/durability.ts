@@ -6,10 +6,10 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { openLedger } from "../../coordinator/ledger.ts";
-import type { Ledger, RoundRow } from "../../coordinator/ledger.ts";
-import { openOptimizer } from "../../coordinator/optimize.ts";
-import type { Optimizer } from "../../coordinator/optimize.ts";
+import { openLedger } from "../../coordinator/store/ledger.ts";
+import type { Ledger, RoundRow } from "../../coordinator/store/ledger.ts";
+import { openOptimizer } from "../../coordinator/optimizer/optimize.ts";
+import type { Optimizer } from "../../coordinator/optimizer/optimize.ts";
 import { encoded } from "../../shared/codec/codec.ts";
 import { layoutOf } from "../../shared/numerics/layout.ts";
 import { randomNormal } from "../../shared/numerics/rng.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { RoundConfig } from "../../coordinator/roundState.ts";
+import type { RoundConfig } from "../../coordinator/round/roundState.ts";
 import { createCluster } from "../support/cluster.ts";
 import type { Cluster, SimWorker } from "../support/cluster.ts";
 

@@ -1,5 +1,5 @@
 /**
- * @file A whole cluster in memory: the real run (coordinator/run.ts), the real sessions and the real compute of workers, real
+ * @file A whole cluster in memory: the real run (coordinator/round/run.ts), the real sessions and the real compute of workers, real
  * frames, real θ; only the network, the clock, the disk and the model are replaced (support/sim/). After every event
  * the invariants of support/sim/invariants.ts are checked; the first one that is broken ends {@link Cluster.clock}'s run.
  */
@@ -11,14 +11,14 @@ import { decodeFrame } from "../../shared/wire/frame.ts";
 import type { Transport, TransportHandlers } from "../../shared/wire/transport.ts";
 import { validateCoordinatorMessage, validateWorkerMessage } from "../../shared/wire/validate.ts";
 import type { RunningSession } from "../../shared/worker/run.ts";
-import type { ContributionRow, EvaluationRow, RoundRow } from "../../coordinator/ledger.ts";
-import { createMetrics } from "../../coordinator/metrics.ts";
-import { describeNorm, weigh } from "../../coordinator/normGuard.ts";
-import { createPublisher } from "../../coordinator/publish.ts";
-import { roundStep } from "../../coordinator/round.ts";
-import type { RoundConfig } from "../../coordinator/roundState.ts";
-import { createRun } from "../../coordinator/run.ts";
-import type { Run, RunPorts } from "../../coordinator/run.ts";
+import type { ContributionRow, EvaluationRow, RoundRow } from "../../coordinator/store/ledger.ts";
+import { createMetrics } from "../../coordinator/observe/metrics.ts";
+import { describeNorm, weigh } from "../../coordinator/round/normGuard.ts";
+import { createPublisher } from "../../coordinator/optimizer/publish.ts";
+import { roundStep } from "../../coordinator/round/round.ts";
+import type { RoundConfig } from "../../coordinator/round/roundState.ts";
+import { createRun } from "../../coordinator/round/run.ts";
+import type { Run, RunPorts } from "../../coordinator/round/run.ts";
 import { createGate } from "./sim/gate.ts";
 import type { Gate, GateConnection } from "./sim/gate.ts";
 import { checkI1Evaluation, checkI1OneBigBatch, checkI2Account, checkI2ExactlyOnce, checkI2Ledger, checkI3OneTheta, checkI5Bounded, checkI5Session } from "./sim/invariants.ts"; // prettier-ignore

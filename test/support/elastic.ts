@@ -1,6 +1,6 @@
 /** @file How much of their own speed workers of very different speeds bring to a run, in virtual time. */
-import type { RoundConfig } from "../../coordinator/roundState.ts";
-import { soonestEnd } from "../../coordinator/lease.ts";
+import type { RoundConfig } from "../../coordinator/round/roundState.ts";
+import { soonestEnd } from "../../coordinator/round/lease.ts";
 import { randomUniform, streamKey } from "../../shared/numerics/rng.ts";
 import { createCluster } from "./cluster.ts";
 import type { SimWorkerOptions } from "./cluster.ts";

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { decodeRecordHeader, recordBytes, RECORD_HEADER_BYTES } from "../../coordinator/journal.ts";
+import { decodeRecordHeader, recordBytes, RECORD_HEADER_BYTES } from "../../coordinator/store/journal.ts";
 import { randomUniform } from "../../shared/numerics/rng.ts";
 import { auditRun } from "./auditRun.ts";
 import { startCoordinator, storedRounds } from "./coordinatorProcess.ts";

@@ -5,7 +5,7 @@
 
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { argv, stdout } from "node:process";
-import { openOptimizer, type Optimizer, type OptimizerOptions } from "../../coordinator/optimize.ts";
+import { openOptimizer, type Optimizer, type OptimizerOptions } from "../../coordinator/optimizer/optimize.ts";
 import { encoded } from "../../shared/codec/codec.ts";
 import { randomParams, smallLayout } from "./smallModel.ts";
 

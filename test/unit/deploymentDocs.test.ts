@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { parse } from "yaml";
-import { parseArguments } from "../../coordinator/config.ts";
+import { parseArguments } from "../../coordinator/settings/config.ts";
 import { parseWorkerArguments } from "../../worker-node/config.ts";
 
 const page = readFileSync("docs/deployment.md", "utf8");
@@ -54,7 +54,7 @@ test("values that the page sets are values of the chart", () => {
 
 test("what the page says that programs say, they say", () => {
   const source = ["coordinator", "worker-node", "shared/wire"].flatMap((folder) =>
-    readdirSync(folder).filter((file) => file.endsWith(".ts")).map((file) => readFileSync(`${folder}/${file}`, "utf8")),
+    readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts")).map((file) => readFileSync(`${folder}/${file}`, "utf8")),
   ).join("\n"); // prettier-ignore
   const section = page.slice(page.indexOf("## When it does not work"));
   const said = [...section.matchAll(/^\| `([^`]+)`/gm)].map(([, text]) => text ?? "");

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { createMetrics } from "../../coordinator/metrics.ts";
+import { createMetrics } from "../../coordinator/observe/metrics.ts";
 
 type Metric = { readonly name: string; readonly type: string; readonly labelNames: readonly string[] };
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { parseArguments } from "../../coordinator/config.ts";
-import { draftSpec, processSettings } from "../../coordinator/runSpec.ts";
+import { parseArguments } from "../../coordinator/settings/config.ts";
+import { draftSpec, processSettings } from "../../coordinator/settings/runSpec.ts";
 import { parseWorkerArguments } from "../../worker-node/config.ts";
 
 const readme = readFileSync("README.md", "utf8");

@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { audit, checkSamples } from "../../../coordinator/audit.ts";
-import type { AuditReport } from "../../../coordinator/audit.ts";
-import { recordBytes } from "../../../coordinator/journal.ts";
-import { readLedger } from "../../../coordinator/ledger.ts";
-import { loadRun } from "../../../coordinator/resolveRun.ts";
+import { audit, checkSamples } from "../../../coordinator/store/audit.ts";
+import type { AuditReport } from "../../../coordinator/store/audit.ts";
+import { recordBytes } from "../../../coordinator/store/journal.ts";
+import { readLedger } from "../../../coordinator/store/ledger.ts";
+import { loadRun } from "../../../coordinator/settings/resolveRun.ts";
 import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 import {

@@ -3,9 +3,9 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { RECORD_HEADER_BYTES, encodeRecordHeader, journalPath, readJournal, recordBytes, writeAll } from "../../../coordinator/journal.ts"; // prettier-ignore
-import { newestSnapshot, readSnapshot, writeSnapshot } from "../../../coordinator/snapshot.ts";
-import type { Snapshot, SnapshotName } from "../../../coordinator/snapshot.ts";
+import { RECORD_HEADER_BYTES, encodeRecordHeader, journalPath, readJournal, recordBytes, writeAll } from "../../../coordinator/store/journal.ts"; // prettier-ignore
+import { newestSnapshot, readSnapshot, writeSnapshot } from "../../../coordinator/store/snapshot.ts";
+import type { Snapshot, SnapshotName } from "../../../coordinator/store/snapshot.ts";
 import { hashParams } from "../../../shared/numerics/hash.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 import { randomParams } from "../../support/smallModel.ts";

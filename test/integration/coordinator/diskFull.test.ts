@@ -2,10 +2,10 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { diskProblem } from "../../../coordinator/diskProblem.ts";
-import { openLedger } from "../../../coordinator/ledger.ts";
-import type { RoundRow } from "../../../coordinator/ledger.ts";
-import { openOptimizer } from "../../../coordinator/optimize.ts";
+import { diskProblem } from "../../../coordinator/store/diskProblem.ts";
+import { openLedger } from "../../../coordinator/store/ledger.ts";
+import type { RoundRow } from "../../../coordinator/store/ledger.ts";
+import { openOptimizer } from "../../../coordinator/optimizer/optimize.ts";
 import { runCoordinator, smallCorpus, smallRun, startCoordinator, storedContributions, storedRounds } from "../../support/coordinatorProcess.ts"; // prettier-ignore
 import { contribute, optimizerOptions, runRound, stepRound } from "../../support/optimizerRun.ts";
 import { mountSmallDisk } from "../../support/smallDisk.ts";

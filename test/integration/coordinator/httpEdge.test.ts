@@ -10,13 +10,13 @@ import { getRequestListener } from "@hono/node-server";
 import { Hono } from "hono";
 import { Registry } from "prom-client";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { answerFailure, createHttp } from "../../../coordinator/http.ts";
-import { createGuardedServer, guardHttp } from "../../../coordinator/httpGuard.ts";
-import { defaultLimits } from "../../../coordinator/limits.ts";
-import type { Limits } from "../../../coordinator/limits.ts";
-import { parseNetwork } from "../../../coordinator/peerAddress.ts";
-import { createPublisher } from "../../../coordinator/publish.ts";
-import type { Status } from "../../../coordinator/status.ts";
+import { answerFailure, createHttp } from "../../../coordinator/edge/http.ts";
+import { createGuardedServer, guardHttp } from "../../../coordinator/edge/httpGuard.ts";
+import { defaultLimits } from "../../../coordinator/edge/limits.ts";
+import type { Limits } from "../../../coordinator/edge/limits.ts";
+import { parseNetwork } from "../../../coordinator/edge/peerAddress.ts";
+import { createPublisher } from "../../../coordinator/optimizer/publish.ts";
+import type { Status } from "../../../coordinator/observe/status.ts";
 
 const SECRET = "what lies beside the folder";
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { OperatorError } from "../../../coordinator/operatorError.ts";
-import { knownAnswer } from "../../../coordinator/knownAnswer.ts";
+import { knownAnswer } from "../../../coordinator/round/knownAnswer.ts";
 import type { RunDescription } from "../../../shared/wire/protocol.ts";
 
 const run: RunDescription = {

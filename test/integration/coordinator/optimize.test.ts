@@ -6,9 +6,14 @@ import { join } from "node:path";
 import { execPath } from "node:process";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openOptimizer, type Optimizer, type OptimizerOptions, type Recovery } from "../../../coordinator/optimize.ts";
-import { journalPath, recordBytes } from "../../../coordinator/journal.ts";
-import { listSnapshots } from "../../../coordinator/snapshot.ts";
+import {
+  openOptimizer,
+  type Optimizer,
+  type OptimizerOptions,
+  type Recovery,
+} from "../../../coordinator/optimizer/optimize.ts";
+import { journalPath, recordBytes } from "../../../coordinator/store/journal.ts";
+import { listSnapshots } from "../../../coordinator/store/snapshot.ts";
 import { decodeApply, encoded } from "../../../shared/codec/codec.ts";
 import { hashParams } from "../../../shared/numerics/hash.ts";
 import { digest } from "../../support/digest.ts";

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { afterAll, expect, test } from "vitest";
-import { loadCorpus, loadTokenizer, prepareCorpus, type Corpus } from "../../../coordinator/corpus.ts";
+import { loadCorpus, loadTokenizer, prepareCorpus, type Corpus } from "../../../coordinator/corpus/corpus.ts";
 import { readBin } from "../../../shared/data/bin.ts";
 import { tokenSource, type TokenSource } from "../../../shared/data/tokenSource.ts";
 import { decode, END_OF_TEXT } from "../../../shared/tokenizer/tokenizer.ts";

@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { parseArguments } from "../../../coordinator/config.ts";
-import { loadRun, resolveRun, storeRun, type ResolvedRun } from "../../../coordinator/resolveRun.ts";
+import { parseArguments } from "../../../coordinator/settings/config.ts";
+import { loadRun, resolveRun, storeRun, type ResolvedRun } from "../../../coordinator/settings/resolveRun.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "manyhands-runs-"));
 afterAll(() => rmSync(folder, { recursive: true }));

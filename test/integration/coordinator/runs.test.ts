@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { lockRun } from "../../../coordinator/runLock.ts";
+import { lockRun } from "../../../coordinator/store/runLock.ts";
 import { runCoordinator, smallCorpus, smallRun, startCoordinator } from "../../support/coordinatorProcess.ts";
 import type { CoordinatorProcess } from "../../support/coordinatorProcess.ts";
 

@@ -4,10 +4,10 @@ import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
-import { createGate } from "../../../coordinator/gate.ts";
-import { defaultLimits } from "../../../coordinator/limits.ts";
-import { openSockets } from "../../../coordinator/sockets.ts";
-import type { Sockets } from "../../../coordinator/sockets.ts";
+import { createGate } from "../../../coordinator/edge/gate.ts";
+import { defaultLimits } from "../../../coordinator/edge/limits.ts";
+import { openSockets } from "../../../coordinator/edge/sockets.ts";
+import type { Sockets } from "../../../coordinator/edge/sockets.ts";
 import { decodeFrame, encodeFrame } from "../../../shared/wire/frame.ts";
 import { PROTOCOL_VERSION } from "../../../shared/wire/protocol.ts";
 

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { parseAllDocuments, stringify } from "yaml";
-import { parseArguments } from "../../../coordinator/config.ts";
+import { parseArguments } from "../../../coordinator/settings/config.ts";
 import { parseWorkerArguments } from "../../../worker-node/config.ts";
 
 const chart = "deploy/helm/manyhands";

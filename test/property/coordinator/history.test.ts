@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openHistory, type History } from "../../../coordinator/history.ts";
-import { openLedger, type Ledger, type RoundRow } from "../../../coordinator/ledger.ts";
+import { openHistory, type History } from "../../../coordinator/store/history.ts";
+import { openLedger, type Ledger, type RoundRow } from "../../../coordinator/store/ledger.ts";
 import { randomUniform, streamKey } from "../../../shared/numerics/rng.ts";
 
 let dir: string;

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { mergeComplete, startMerge, takePart, type Part } from "../../../coordinator/merge.ts";
+import { mergeComplete, startMerge, takePart, type Part } from "../../../coordinator/optimizer/merge.ts";
 
 /** A round cut into parts, and the parts in some order of arrival, some of them twice. */
 const arrivals = fc.array(fc.integer({ min: 1, max: 4 }), { minLength: 1, maxLength: 20 }).chain((sizes) => {

@@ -1,8 +1,8 @@
 /**
- * @file The coordinator's side of every connection, as coordinator/sockets.ts keeps it, over simulated connections: real bytes are
+ * @file The coordinator's side of every connection, as coordinator/edge/sockets.ts keeps it, over simulated connections: real bytes are
  * decoded and validated, order is checked, silence is noticed. (sockets.ts itself needs real sockets; its own tests have them.)
  */
-import type { Run } from "../../../coordinator/run.ts";
+import type { Run } from "../../../coordinator/round/run.ts";
 import { decodeFrame, encodeFrame, FRAME_OVERHEAD_BYTES } from "../../../shared/wire/frame.ts";
 import { ProtocolError } from "../../../shared/wire/protocol.ts";
 import type { Acceptable, CoordinatorMessage, RefusalCode, WorkerId } from "../../../shared/wire/protocol.ts";

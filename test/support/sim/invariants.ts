@@ -1,10 +1,10 @@
 /** @file What must hold after every event, each a function that carries the id of its invariant in its name. */
-import { DONE, FREE, LEASED, MERGING } from "../../../coordinator/pool.ts";
-import type { Pool } from "../../../coordinator/pool.ts";
-import type { RoundConfig, RoundState } from "../../../coordinator/roundState.ts";
-import type { LeaseAccount } from "../../../coordinator/leaseAccount.ts";
-import type { EvaluationRow, RoundRow } from "../../../coordinator/ledger.ts";
-import type { Run } from "../../../coordinator/run.ts";
+import { DONE, FREE, LEASED, MERGING } from "../../../coordinator/round/pool.ts";
+import type { Pool } from "../../../coordinator/round/pool.ts";
+import type { RoundConfig, RoundState } from "../../../coordinator/round/roundState.ts";
+import type { LeaseAccount } from "../../../coordinator/round/leaseAccount.ts";
+import type { EvaluationRow, RoundRow } from "../../../coordinator/store/ledger.ts";
+import type { Run } from "../../../coordinator/round/run.ts";
 import type { SessionState } from "../../../shared/worker/session.ts";
 import type { Disk } from "./optimizer.ts";
 import type { Reference } from "./reference.ts";

@@ -2,8 +2,8 @@
  * @file Planted bugs: each breaks one promise, and the simulator must notice within a few seeds. A check that none of these
  * can make fail would check nothing.
  */
-import { DONE, FREE, LEASED, withStatus } from "../../../coordinator/pool.ts";
-import type { RoundEvent, RoundState, RoundStep } from "../../../coordinator/roundState.ts";
+import { DONE, FREE, LEASED, withStatus } from "../../../coordinator/round/pool.ts";
+import type { RoundEvent, RoundState, RoundStep } from "../../../coordinator/round/roundState.ts";
 import type { Mutation } from "../cluster.ts";
 import type { Violation } from "./violation.ts";
 

@@ -1,12 +1,12 @@
 /**
- * @file θ and its optimizer as coordinator/optimize.ts keeps them, on a disk that outlives the coordinator: the same codec,
+ * @file θ and its optimizer as coordinator/optimizer/optimize.ts keeps them, on a disk that outlives the coordinator: the same codec,
  * merge order, AdamW, journal and replay, on one thread and in memory. (The real one, with threads and files, has its
  * own tests; ten thousand of them would need ten thousand threads.)
  */
-import type { StepResult } from "../../../coordinator/run.ts";
-import type { ContributionRow, EvaluationRow, RoundRow } from "../../../coordinator/ledger.ts";
-import { mergeComplete, startMerge, takePart } from "../../../coordinator/merge.ts";
-import type { Part } from "../../../coordinator/merge.ts";
+import type { StepResult } from "../../../coordinator/round/run.ts";
+import type { ContributionRow, EvaluationRow, RoundRow } from "../../../coordinator/store/ledger.ts";
+import { mergeComplete, startMerge, takePart } from "../../../coordinator/optimizer/merge.ts";
+import type { Part } from "../../../coordinator/optimizer/merge.ts";
 import { checkPayload, decodeAdd, decodeApply, encoded } from "../../../shared/codec/codec.ts";
 import { adamw } from "../../../shared/numerics/adamw.ts";
 import { hashParams } from "../../../shared/numerics/hash.ts";

@@ -1,5 +1,5 @@
 /** @file The undisturbed run, from first principles: every unit once, in order, on one machine, without any protocol. */
-import type { EvaluationRow, RoundRow } from "../../../coordinator/ledger.ts";
+import type { EvaluationRow, RoundRow } from "../../../coordinator/store/ledger.ts";
 import { encoded } from "../../../shared/codec/codec.ts";
 import { examine } from "../../../shared/engine/examination.ts";
 import type { Answer } from "../../../shared/engine/examination.ts";

@@ -2,7 +2,7 @@
  * @file A seed is a whole story: a run, its workers and everything that goes wrong, all drawn from it. Faults last until a
  * moment of calm; from there on the run must finish within a bounded time, with every invariant unbroken on the way.
  */
-import type { RoundConfig } from "../../../coordinator/roundState.ts";
+import type { RoundConfig } from "../../../coordinator/round/roundState.ts";
 import { chooser, createCluster } from "../cluster.ts";
 import type { Cluster, Mutation, SimWorker } from "../cluster.ts";
 import { CALM } from "./network.ts";

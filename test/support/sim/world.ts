@@ -4,7 +4,7 @@
  * another θ or added in another order changes the bits of θ.
  */
 import { createHash } from "node:crypto";
-import type { RoundConfig } from "../../../coordinator/roundState.ts";
+import type { RoundConfig } from "../../../coordinator/round/roundState.ts";
 import type { Codec } from "../../../shared/codec/codec.ts";
 import { MANIFEST_FILE, MANIFEST_FORMAT } from "../../../shared/data/manifest.ts";
 import type { Split } from "../../../shared/data/manifest.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createAddressCounts, createAddressRates } from "../../../coordinator/addressLimits.ts";
+import { createAddressCounts, createAddressRates } from "../../../coordinator/edge/addressLimits.ts";
 
 test("each address has its own places, and nothing is kept of one that left", () => {
   const counts = createAddressCounts(2);

@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Hono } from "hono";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { adminApi } from "../../../coordinator/adminApi.ts";
-import { openInvites } from "../../../coordinator/invites.ts";
-import type { Invites } from "../../../coordinator/invites.ts";
+import { adminApi } from "../../../coordinator/edge/adminApi.ts";
+import { openInvites } from "../../../coordinator/edge/invites.ts";
+import type { Invites } from "../../../coordinator/edge/invites.ts";
 
 const TOKEN = "an-admin-token-of-some-length";
 const DATE = Date.UTC(2026, 10, 22);

@@ -1,6 +1,6 @@
 import "@tensorflow/tfjs-backend-cpu";
 import { beforeAll, describe, expect, test } from "vitest";
-import { judge, tolerances } from "../../../coordinator/admission.ts";
+import { judge, tolerances } from "../../../coordinator/round/admission.ts";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
 import type { Engine } from "../../../shared/engine/engine.ts";
 import { examinationBatch, examinationParams, examine, sketchOf } from "../../../shared/engine/examination.ts";

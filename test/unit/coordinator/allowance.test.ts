@@ -5,8 +5,8 @@ import {
   initialAllowance,
   spendBytes,
   spendMessage,
-} from "../../../coordinator/allowance.ts";
-import type { Allowance, Spending } from "../../../coordinator/allowance.ts";
+} from "../../../coordinator/edge/allowance.ts";
+import type { Allowance, Spending } from "../../../coordinator/edge/allowance.ts";
 
 const rates = { messages: { perSecond: 1, burst: 10 }, bytes: { perSecond: 100, burst: 1000 } };
 const fresh = (): Allowance => initialAllowance(rates, 0);

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseArguments } from "../../../coordinator/config.ts";
+import { parseArguments } from "../../../coordinator/settings/config.ts";
 import { OperatorError } from "../../../shared/operatorError.ts";
 
 const values = (...argv: string[]): Record<string, unknown> =>

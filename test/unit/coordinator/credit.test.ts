@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openLedger } from "../../../coordinator/ledger.ts";
-import type { ContributionRow, Ledger } from "../../../coordinator/ledger.ts";
+import { openLedger } from "../../../coordinator/store/ledger.ts";
+import type { ContributionRow, Ledger } from "../../../coordinator/store/ledger.ts";
 
 let dir: string;
 let ledger: Ledger;

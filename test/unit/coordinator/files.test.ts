@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseRange } from "../../../coordinator/files.ts";
+import { parseRange } from "../../../coordinator/edge/files.ts";
 
 test.each([
   ["bytes=0-9", { start: 0, end: 10 }],

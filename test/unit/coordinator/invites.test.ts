@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SignJWT, UnsecuredJWT } from "jose";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { createGate } from "../../../coordinator/gate.ts";
-import { openInvites } from "../../../coordinator/invites.ts";
-import type { Invites } from "../../../coordinator/invites.ts";
-import { secretFile } from "../../../coordinator/secret.ts";
+import { createGate } from "../../../coordinator/edge/gate.ts";
+import { openInvites } from "../../../coordinator/edge/invites.ts";
+import type { Invites } from "../../../coordinator/edge/invites.ts";
+import { secretFile } from "../../../coordinator/edge/secret.ts";
 
 const START = Date.UTC(2026, 10, 22);
 const DAY = 86_400_000;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { RECORD_HEADER_BYTES, decodeRecordHeader, encodeRecordHeader } from "../../../coordinator/journal.ts";
+import { RECORD_HEADER_BYTES, decodeRecordHeader, encodeRecordHeader } from "../../../coordinator/store/journal.ts";
 
 const header = {
   version: 12_345_678_901,

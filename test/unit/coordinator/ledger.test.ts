@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { openLedger } from "../../../coordinator/ledger.ts";
+import { openLedger } from "../../../coordinator/store/ledger.ts";
 
 test("a ban outlives the process, keeps its first reason, and can be lifted", () => {
   const dir = mkdtempSync(join(tmpdir(), "manyhands-ledger-"));

@@ -2,9 +2,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { openHistory, type History } from "../../../coordinator/history.ts";
-import { openLedger, type Ledger } from "../../../coordinator/ledger.ts";
-import { createLive, type Live } from "../../../coordinator/live.ts";
+import { openHistory, type History } from "../../../coordinator/store/history.ts";
+import { openLedger, type Ledger } from "../../../coordinator/store/ledger.ts";
+import { createLive, type Live } from "../../../coordinator/observe/live.ts";
 import type { DashboardStatus, LiveEvents } from "../../../shared/wire/dashboard.ts";
 
 let dir: string;

@@ -1,5 +1,11 @@
 import { expect, test } from "vitest";
-import { mergeComplete, startMerge, takePart, type MergeState, type Part } from "../../../coordinator/merge.ts";
+import {
+  mergeComplete,
+  startMerge,
+  takePart,
+  type MergeState,
+  type Part,
+} from "../../../coordinator/optimizer/merge.ts";
 
 function take(state: MergeState<Part>, firstUnit: number, units: number, maxWaiting = 10) {
   return takePart(state, { firstUnit, units }, maxWaiting);

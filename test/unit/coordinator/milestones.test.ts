@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { hasSnapshot, pruneSnapshots } from "../../../coordinator/snapshot.ts";
+import { hasSnapshot, pruneSnapshots } from "../../../coordinator/store/snapshot.ts";
 
 test("of old snapshots one stays for each doubling of the version, without what only a restart needs", async () => {
   const dir = mkdtempSync(join(tmpdir(), "manyhands-milestones-"));

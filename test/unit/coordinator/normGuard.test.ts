@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { normLimit, referenceOf, weigh } from "../../../coordinator/normGuard.ts";
+import { normLimit, referenceOf, weigh } from "../../../coordinator/round/normGuard.ts";
 
 test("a contribution within the limit counts whole, one above is refused or scaled down to it", () => {
   const bounds = { limit: 10, confirmed: 0, clip: false };

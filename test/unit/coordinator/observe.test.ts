@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { createMetrics } from "../../../coordinator/metrics.ts";
-import { createObserver } from "../../../coordinator/observe.ts";
+import { createMetrics } from "../../../coordinator/observe/metrics.ts";
+import { createObserver } from "../../../coordinator/observe/observe.ts";
 
 const lease = { lease: 1, kind: "train", base: 4, origin: 0, samples: 8, firstUnit: 0, units: 2, deadlineMs: 1000 } as const; // prettier-ignore
 const result = { lease: 1, base: 4, hash: "", firstUnit: 0, units: 1, tokens: 8, lossSum: 1, computeMs: 200 };

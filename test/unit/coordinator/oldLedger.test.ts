@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
-import { openLedger } from "../../../coordinator/ledger.ts";
+import { openLedger } from "../../../coordinator/store/ledger.ts";
 
 test("a ledger that was begun before rounds said who computed and how many bytes went by is opened, and goes on", () => {
   const dir = mkdtempSync(join(tmpdir(), "manyhands-old-ledger-"));

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { hostProblem, originProblem } from "../../../coordinator/origin.ts";
+import { hostProblem, originProblem } from "../../../coordinator/edge/origin.ts";
 
 const everywhere = { allowed: ["https://train.example.org"], loopbackOnly: false };
 const here = { allowed: ["https://train.example.org"], loopbackOnly: true };

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { parseNetwork, peerAddress } from "../../../coordinator/peerAddress.ts";
-import type { TrustedProxies } from "../../../coordinator/peerAddress.ts";
+import { parseNetwork, peerAddress } from "../../../coordinator/edge/peerAddress.ts";
+import type { TrustedProxies } from "../../../coordinator/edge/peerAddress.ts";
 
 const networks = (...texts: string[]): TrustedProxies => texts.map((text) => parseNetwork(text)!);
 const proxies = networks("127.0.0.1", "10.0.0.0/8", "fd00::/8");

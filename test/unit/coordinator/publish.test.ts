@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { createPublisher } from "../../../coordinator/publish.ts";
+import { createPublisher } from "../../../coordinator/optimizer/publish.ts";
 
 function publisherWith(updates: number) {
   const publisher = createPublisher({ maxUpdateBytes: 1000 });

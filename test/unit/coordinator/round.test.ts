@@ -1,8 +1,14 @@
 import { describe, expect, test } from "vitest";
 import type { Lease } from "../../../shared/wire/protocol.ts";
-import { DISK_RETRY_MS, roundStep } from "../../../coordinator/round.ts";
-import { initialRound } from "../../../coordinator/roundState.ts";
-import type { ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState } from "../../../coordinator/roundState.ts";
+import { DISK_RETRY_MS, roundStep } from "../../../coordinator/round/round.ts";
+import { initialRound } from "../../../coordinator/round/roundState.ts";
+import type {
+  ResultEvent,
+  RoundConfig,
+  RoundEffect,
+  RoundEvent,
+  RoundState,
+} from "../../../coordinator/round/roundState.ts";
 
 const config: RoundConfig = {
   batch: 10,

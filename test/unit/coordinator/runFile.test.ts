@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { formatRunFile, parseRunFile } from "../../../coordinator/runFile.ts";
-import { draftSpec, specSettings } from "../../../coordinator/runSpec.ts";
+import { formatRunFile, parseRunFile } from "../../../coordinator/settings/runFile.ts";
+import { draftSpec, specSettings } from "../../../coordinator/settings/runSpec.ts";
 
 const parse = (text: string): Record<string, unknown> =>
   Object.fromEntries(Array.from(parseRunFile(text, "/work/run.yaml"), ([path, { value }]) => [path, value]));

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { parseArguments } from "../../../coordinator/config.ts";
-import { parseRunFile } from "../../../coordinator/runFile.ts";
-import { changesOnResume, draftSpec, overlay, processSettings, requireConsistent, scheduleOf, specSettings } from "../../../coordinator/runSpec.ts"; // prettier-ignore
-import type { Given } from "../../../coordinator/settings.ts";
+import { parseArguments } from "../../../coordinator/settings/config.ts";
+import { parseRunFile } from "../../../coordinator/settings/runFile.ts";
+import { changesOnResume, draftSpec, overlay, processSettings, requireConsistent, scheduleOf, specSettings } from "../../../coordinator/settings/runSpec.ts"; // prettier-ignore
+import type { Given } from "../../../coordinator/settings/settings.ts";
 import { learningRateAt } from "../../../shared/numerics/schedule.ts";
 
 const flags = (...argv: string[]): Given => parseArguments(argv).given;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { Hono } from "hono";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { servePage } from "../../../coordinator/files.ts";
+import { servePage } from "../../../coordinator/edge/files.ts";
 
 let dir: string;
 let app: Hono;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { splitTexts } from "../../../coordinator/encodeCorpus.ts";
+import { splitTexts } from "../../../coordinator/corpus/encodeCorpus.ts";
 
 const lengths = ({ train, val }: ReturnType<typeof splitTexts>): [number, number] => [
   train.join("").length,

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bucketLevel, fullBucket, takeTokens } from "../../../coordinator/tokenBucket.ts";
+import { bucketLevel, fullBucket, takeTokens } from "../../../coordinator/edge/tokenBucket.ts";
 
 const rate = { perSecond: 4, burst: 10 };
 

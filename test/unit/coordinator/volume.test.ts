@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { OperatorError } from "../../../coordinator/operatorError.ts";
-import { requireVolume } from "../../../coordinator/volume.ts";
+import { requireVolume } from "../../../coordinator/settings/volume.ts";
 
 test("outside an image any folder will do", () => {
   expect(() => requireVolume(undefined)).not.toThrow();

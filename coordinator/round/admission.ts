@@ -1,0 +1,70 @@
+/**
+ * @file Who may compute: a worker's answer to the examination (shared/engine/examination.ts) against the expected one. It finds
+ * machines that compute wrong numbers, broken drivers above all; who wants to cheat can compute the right answer first.
+ */
+import { PROJECTIONS } from "../../shared/engine/examination.ts";
+import type { Answer } from "../../shared/engine/examination.ts";
+import type { Backend } from "../../shared/engine/engine.ts";
+import type { ParamLayout } from "../../shared/numerics/layout.ts";
+
+/**
+ * Largest difference from the expected answer, relative, of the loss and of every tensor's gradient.
+ *
+ * Processors: our engines agree to 1e-5 (relative L2 of a whole gradient; docs/assumptions.md); tenfold for what a single tensor
+ * may differ. GPUs: WGSL allows tanh an absolute error of 1e-5, and fast division; 16-bit floats, which the f32 model does not
+ * ask for, show 1e-3 and more, a wrong kernel 0.1 and more.
+ */
+export const tolerances: Readonly<Record<Backend, number>> = {
+  onnx: 1e-4,
+  wasm: 1e-4,
+  cpu: 1e-4,
+  webgl: 5e-4,
+  webgpu: 5e-4,
+};
+
+/** A tensor whose gradient is a smaller part of the whole than this may differ by as much as one of this size. */
+const LEAST_PART = 1e-3;
+
+export type Verdict = { readonly admitted: true } | { readonly admitted: false; readonly reason: string };
+
+export function judge(layout: ParamLayout, backend: Backend, found: Answer, expected: Answer): Verdict {
+  const tolerance = tolerances[backend];
+  if (found.tokens !== expected.tokens) return refuse(`${found.tokens} tokens counted instead of ${expected.tokens}`);
+  if (found.sketch.length !== expected.sketch.length) {
+    return refuse(`an answer for ${found.sketch.length} numbers instead of ${expected.sketch.length}`);
+  }
+  const lossError = Math.abs(found.lossSum - expected.lossSum) / expected.lossSum;
+  const wholeNorm = Math.sqrt(layout.slots.reduce((sum, _, number) => sum + rowOf(expected, number)[0]!, 0));
+  let worst = { error: 0, name: "" };
+  for (const [number, { name }] of layout.slots.entries()) {
+    const error = difference(rowOf(found, number), rowOf(expected, number), LEAST_PART * wholeNorm);
+    // Negated, so that NaN is the worst of all.
+    if (!(error <= worst.error)) worst = { error, name };
+    if (Number.isNaN(error)) break;
+  }
+  if (lossError <= tolerance && worst.error <= tolerance) return { admitted: true };
+  return refuse(
+    `on a known batch the loss is off by ${scientific(lossError)} and the gradient of ${worst.name || "no tensor"} by ` +
+      `${scientific(worst.error)} (relative), ${backend} may differ by ${scientific(tolerance)}`,
+  );
+}
+
+/** ‖found − expected‖/‖expected‖ of one tensor: exact for a scale, an estimate from the projections for everything else. */
+function difference(found: Float64Array, expected: Float64Array, leastNorm: number): number {
+  const [norm, expectedNorm] = [Math.sqrt(found[0]!), Math.sqrt(expected[0]!)];
+  let squares = 0;
+  for (let k = 1; k <= PROJECTIONS; k++) squares += (found[k]! - expected[k]!) ** 2;
+  return Math.max(Math.abs(norm - expectedNorm), Math.sqrt(squares / PROJECTIONS)) / Math.max(expectedNorm, leastNorm);
+}
+
+function rowOf({ sketch }: Answer, number: number): Float64Array {
+  return sketch.subarray(number * (1 + PROJECTIONS), (number + 1) * (1 + PROJECTIONS));
+}
+
+function refuse(reason: string): Verdict {
+  return { admitted: false, reason };
+}
+
+function scientific(value: number): string {
+  return value.toExponential(1);
+}
