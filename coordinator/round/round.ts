@@ -315,14 +315,16 @@ function normLimitNow(draft: Draft, tokens: number, { guard }: RoundConfig): num
 }
 
 function normBounds(draft: Draft, result: UnitResult, config: RoundConfig, nowMs: number): NormBounds {
+  const clip = config.guard === "clip";
+  // Nobody else to ask: it would be believed when it repeats itself, so it is at once. Where a step has made all gradients
+  // large, asking twice would cost a whole round.
+  if (!clip && isAlone(draft, result.worker, config, nowMs)) return { limit: Infinity, confirmed: 0, clip };
   const outliers = outliersAmong(draft, result.firstUnit, result.units);
   const others = outliers.filter(({ worker }) => worker !== result.worker);
-  // Nobody else to ask: the same answer again is believed, or one odd unit would end the run.
-  const believed = isAlone(draft, result.worker, config, nowMs) ? outliers : others;
   return {
     limit: normLimitNow(draft, result.tokens, config),
-    confirmed: Math.max(0, ...believed.map(({ perToken }) => perToken)) * result.tokens,
-    clip: config.guard === "clip",
+    confirmed: Math.max(0, ...others.map(({ perToken }) => perToken)) * result.tokens,
+    clip,
   };
 }
 
