@@ -157,7 +157,7 @@ function settle(draft: Draft, config: RoundConfig, nowMs: number, effects: Round
     endLeases(draft);
     const account = closeAccount(draft.account, train.results);
     effects.push({ type: "commit", version: draft.version, origin: train.origin, ...totals(train.results), account });
-    return `committing version ${draft.version + 1}`;
+    return paused ?? `committing version ${draft.version + 1}`;
   }
   if (paused !== null) {
     holdPulls(draft, paused, effects);

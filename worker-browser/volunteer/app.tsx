@@ -221,7 +221,8 @@ function Rules({ view, language, preferences, pluggedIn, canStayAwake, onPrefere
             min={1}
             step={1}
             inputMode="numeric"
-            value={preferences.megabytesPerHour ?? ""}
+            // Not `value`: the page is drawn anew every second, which would take away what is being typed.
+            defaultValue={preferences.megabytesPerHour ?? ""}
             aria-describedby="limit-hint"
             onChange={({ currentTarget: { valueAsNumber } }) =>
               onPreferences({ megabytesPerHour: valueAsNumber >= 1 ? valueAsNumber : null })
@@ -238,7 +239,7 @@ function Rules({ view, language, preferences, pluggedIn, canStayAwake, onPrefere
             type="text"
             maxLength={MAX_NAME_LENGTH}
             autoComplete="nickname"
-            value={preferences.name}
+            defaultValue={preferences.name}
             aria-describedby="name-hint"
             onChange={({ currentTarget: { value } }) => onPreferences({ name: value.trim() })}
           />
