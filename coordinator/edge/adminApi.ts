@@ -115,7 +115,8 @@ export function adminApi(config: AdminConfig): Hono {
 
   app.post("/pause", async (context) => {
     const { reason: text } = await body(context, why);
-    config.pause(text === "" ? "paused by the operator" : text);
+    // Is shown after "paused: ".
+    config.pause(text === "" ? "by the operator" : text);
     return context.json({ paused: true });
   });
   app.post("/resume", async (context) => {

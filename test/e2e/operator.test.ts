@@ -102,6 +102,8 @@ test("pause, resume, kick, ban, snapshot, events and stop do what they say to a 
   const before = await coordinator.until((status) => status.version > 2 && names(status).includes("with the token"));
   const id = before.workers.find(({ name }) => name === "with the token")?.worker ?? "";
 
+  expect((await admin("POST", "/pause")).status).toBe(200);
+  await coordinator.until(({ reason }) => reason === "paused: by the operator");
   expect((await admin("POST", "/pause", { reason: "lunch" })).status).toBe(200);
   const paused = await coordinator.until(({ phase }) => phase === "paused");
   await new Promise((done) => setTimeout(done, 500));

@@ -128,7 +128,7 @@ test("every operation does what it says, with defaults for what is left out", as
   });
   expect((await ask("GET", "/events?since=5")).json).toEqual({ events: [], next: 5 });
   expect((await ask("POST", "/stop")).json).toEqual({ stopping: true });
-  expect(log).toEqual(["pause paused by the operator", "pause lunch", "resume", "kick known slow", "kick other ", "ban other", "unban known", "stop", "stop"]); // prettier-ignore
+  expect(log).toEqual(["pause by the operator", "pause lunch", "resume", "kick known slow", "kick other ", "ban other", "unban known", "stop", "stop"]); // prettier-ignore
 });
 
 test("invites are made, listed without their tokens, and revoked together with their workers", async () => {
