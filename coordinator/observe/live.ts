@@ -13,7 +13,7 @@ export type LiveConfig = {
   readonly process: string;
   readonly maxReaders?: number;
   readonly maxUnsentBytes?: number;
-  /** The past cannot be read or written: told once, for the run goes on without it. */
+  /** The past cannot be read or written, which is tried again each second: told once until it can, for the run goes on without it. */
   readonly onProblem: (problem: string) => void;
 };
 
@@ -60,8 +60,9 @@ export function createLive({
     if (isClosed) return;
     try {
       if (history.refresh()) setImmediate(takeIn);
+      hasFailed = false;
     } catch (error) {
-      if (!hasFailed) onProblem(`the dashboard's curves stop here: ${(error as Error).message}`);
+      if (!hasFailed) onProblem(`the dashboard's curves wait, and catch up later: ${(error as Error).message}`);
       hasFailed = true;
     }
   }

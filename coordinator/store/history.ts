@@ -141,7 +141,8 @@ export function openHistory(file: string, ledgerFile: string): History {
         take.run(newest.version, newest.hash);
         database.exec("COMMIT");
       } catch (error) {
-        database.exec("ROLLBACK");
+        // A full disk may have ended the transaction already; a second ROLLBACK would hide the reason.
+        if (database.isTransaction) database.exec("ROLLBACK");
         throw error;
       }
       return newest.version === from + ROUNDS_A_CALL - 1;

@@ -158,3 +158,25 @@ test("after a time without readers the next one is not told the past as news", a
   const told = (await second.next()).find(({ name }) => name === "rounds");
   expect(told?.data).toMatchObject({ curves: { version: [51] } });
 });
+
+test("curves that cannot be written are told once each time, and catch up when they can", () => {
+  let hasRoom = false;
+  const told: string[] = [];
+  const refresh = (): boolean => {
+    if (!hasRoom) throw new Error("disk full");
+    return history.refresh();
+  };
+  const cramped = createLive({ history: { ...history, refresh }, status: () => status, nowMs: () => 42, process: "p1", onProblem: (problem) => told.push(problem) }); // prettier-ignore
+  const problem = "the dashboard's curves wait, and catch up later: disk full";
+  commit(1);
+  cramped.tick();
+  cramped.tick();
+  expect(told).toEqual([problem]);
+  hasRoom = true;
+  cramped.tick();
+  expect(history.curves({ from: 1, to: 1, points: 1 }).newest).toBe(1);
+  hasRoom = false;
+  cramped.tick();
+  expect(told).toEqual([problem, problem]);
+  cramped.close();
+});
