@@ -100,8 +100,6 @@ const PROGRESS_MS = 1000;
 /** Between two looks whether a step is over. */
 const STEP_POLL_MS = 20;
 
-/** In the run's folder. */
-
 /** Below it nothing expires: loading a page, a short stall of the machine. */
 const MIN_LEASE_MS = 10_000;
 
@@ -222,7 +220,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
         const admission = await admit(token, own);
         const known = resume === undefined ? null : ledger.findWorker(resume.worker);
         if (resume !== undefined && known !== null && sameSecret(resume.secret, known.secret)) {
-          if (ledger.isBanned(known.id)) throw new ProtocolError("banned", "the operator has banned this worker");
+          if (run.isBanned(known.id)) throw new ProtocolError("banned", "the operator has banned this worker");
           admission(known.id);
           return { worker: known.id, secret: known.secret };
         }
@@ -289,6 +287,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       tokens: ledger.tokens(),
       lastEvaluation: ledger.lastEvaluation(),
       paused: ledger.pause(),
+      bans: ledger.bans(),
     },
     {
       nowMs,
@@ -304,7 +303,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
         return { norm, refusal: { code: refusalOf[problem], message: reason } };
       },
       step: (round) => optimizer.step(round),
-      rememberBan: (worker, reason) => ledger.ban(worker, Date.now(), reason),
+      rememberBan: ledger.rememberBan,
       diskProblem,
       rememberPause: ledger.rememberPause,
       commitRound: ledger.commitRound,
@@ -357,8 +356,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
     stop: options.onStop,
     kick: run.kick,
     ban: run.ban,
-    unban: ledger.liftBan,
-    bans: ledger.bans,
+    unban: run.unban,
+    bans: run.bans,
     async snapshot() {
       // Not during a step: it is over in a moment.
       while (run.state().phase === "committing") await sleep(STEP_POLL_MS);

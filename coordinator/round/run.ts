@@ -11,7 +11,7 @@ import { judge } from "./admission.ts";
 import type { KnownAnswer } from "./knownAnswer.ts";
 import type { LeaseAccount } from "./leaseAccount.ts";
 import type { Metrics } from "../observe/metrics.ts";
-import type { ContributionRow, Credit, EvaluationRow, RoundRow } from "../store/ledger.ts";
+import type { BanRow, ContributionRow, Credit, EvaluationRow, RoundRow } from "../store/ledger.ts";
 import { createObserver } from "../observe/observe.ts";
 import type { RunTrace } from "../observe/tracing.ts";
 import type { NormBounds, NormReference } from "./normGuard.ts";
@@ -56,8 +56,8 @@ export type RunPorts = {
   }) => Promise<MergeResult>;
   /** Optimizer step on the round's sum, durable when it resolves; after a rejection the same step is asked for again. */
   readonly step: (round: { version: Version; tokens: number; learningRate: number }) => Promise<StepResult>;
-  /** Keeps a ban beyond this process. */
-  readonly rememberBan: (worker: WorkerId, reason: string) => void;
+  /** Keeps a ban beyond this process; null when it is lifted. */
+  readonly rememberBan: (worker: WorkerId, ban: BanRow | null) => void;
   /** What of an error the operator can mend by making room, in words; null when it is another error. */
   readonly diskProblem: (error: unknown) => string | null;
   /** Keeps the operator's pause beyond this process; null when it ends. */
@@ -111,6 +111,7 @@ export type RunStart = {
   readonly lastEvaluation: EvaluationRow | null;
   /** Why the operator had paused the run when its last coordinator ended; null when not. */
   readonly paused: string | null;
+  readonly bans: readonly BanRow[];
 };
 
 export type WorkerEntry = {
@@ -134,6 +135,10 @@ export type Run = {
   readonly kick: (id: WorkerId, reason: string) => boolean;
   /** Refuses this identity from now on, connected or not; the ledger remembers. Whether it was there. */
   readonly ban: (id: WorkerId, reason: string) => boolean;
+  /** Lifts a ban; whether there was one. */
+  readonly unban: (id: WorkerId) => boolean;
+  readonly isBanned: (id: WorkerId) => boolean;
+  readonly bans: () => readonly BanRow[];
   readonly tick: () => void;
   /** Tells every worker how the run stands, and writes the events gathered; call about once a second. */
   readonly reportProgress: () => void;
@@ -154,6 +159,7 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
   const { description, metrics } = { description: start.description, metrics: ports.metrics };
   const config = start.round;
   const workers = new Map<WorkerId, WorkerEntry>();
+  const bans = new Map(start.bans.map((ban) => [ban.worker, ban]));
   const payloads = new Map<number, { worker: WorkerId; payload: Uint8Array }>();
   const refusals: Record<string, number> = {};
   const runRate = createRate();
@@ -495,10 +501,22 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
   }
 
   function ban(id: WorkerId, why: string): boolean {
-    inBackground(() => ports.rememberBan(id, why));
+    if (!bans.has(id)) bans.set(id, { worker: id, atMs: ports.nowMs(), reason: why });
+    storeBan(id);
     if (sendAway(id, "banned", why)) return true;
     ports.logEvent("banned", `${id}, who is not connected: ${why}`);
     return false;
+  }
+
+  function unban(id: WorkerId): boolean {
+    if (!bans.delete(id)) return false;
+    storeBan(id);
+    return true;
+  }
+
+  /** As it is when the disk takes it, which may be later than it was said; it holds from now on. */
+  function storeBan(id: WorkerId): void {
+    inBackground(() => ports.rememberBan(id, bans.get(id) ?? null));
   }
 
   /** What it contributed before stays: it passed the same checks as everybody's. */
@@ -611,6 +629,9 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
     refused,
     kick,
     ban,
+    unban,
+    isBanned: (id) => bans.has(id),
+    bans: () => [...bans.values()],
     tick: () => dispatch({ type: "tick" }),
     reportProgress() {
       if (flushing === null && !halted) {

@@ -108,7 +108,6 @@ export type LedgerReader = {
   readonly events: (count: number) => readonly EventRow[];
   /** Tokens of all committed rounds. */
   readonly tokens: () => number;
-  readonly isBanned: (id: WorkerId) => boolean;
   readonly bans: () => readonly BanRow[];
   /** What is wrong with the file itself; null when nothing is. Reads all of it. */
   readonly integrity: () => string | null;
@@ -128,10 +127,8 @@ export type Ledger = LedgerReader & {
   readonly rollBackTo: (version: Version) => void;
   readonly recordEvaluation: (row: EvaluationRow) => void;
   readonly rememberPause: (reason: string | null) => void;
-  /** This identity is refused from now on. Idempotent: the first reason stays. */
-  readonly ban: (id: WorkerId, atMs: number, reason: string) => void;
-  /** Whether there was a ban to lift. */
-  readonly liftBan: (id: WorkerId) => boolean;
+  /** Null when it is lifted. */
+  readonly rememberBan: (id: WorkerId, ban: BanRow | null) => void;
   /** Gathered, not written yet. */
   readonly rememberWorker: (row: WorkerRow) => void;
   readonly event: (atMs: number, code: string, text: string) => void;
@@ -216,7 +213,7 @@ export function openLedger(file: string, { sync = true }: { sync?: boolean } = {
   const insertReturned = database.prepare("INSERT INTO returned VALUES (?, ?, ?, ?)");
   const insertEvaluation = database.prepare("INSERT OR REPLACE INTO evaluation VALUES (?, ?, ?, ?, ?)");
   const upsertWorker = database.prepare("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)");
-  const insertBan = database.prepare("INSERT OR IGNORE INTO ban VALUES (?, ?, ?)");
+  const insertBan = database.prepare("INSERT OR REPLACE INTO ban VALUES (?, ?, ?)");
   const insertEvent = database.prepare("INSERT INTO event (atMs, code, text) VALUES (?, ?, ?)");
   const trimEvents = database.prepare("DELETE FROM event WHERE id <= ?");
   const gatheredWorkers = new Map<WorkerId, WorkerRow>();
@@ -272,13 +269,11 @@ export function openLedger(file: string, { sync = true }: { sync?: boolean } = {
     recordEvaluation: ({ version, samples, tokens, lossSum, atMs }) => {
       transaction(() => insertEvaluation.run(version, samples, tokens, lossSum, atMs));
     },
-    ban: (id, atMs, reason) => transaction(() => insertBan.run(id, atMs, reason)),
-    liftBan(id) {
-      let lifted = false;
+    rememberBan(id, ban) {
       transaction(() => {
-        lifted = Number(database.prepare("DELETE FROM ban WHERE worker = ?").run(id).changes) > 0;
+        if (ban === null) database.prepare("DELETE FROM ban WHERE worker = ?").run(id);
+        else insertBan.run(id, ban.atMs, ban.reason);
       });
-      return lifted;
     },
     rememberPause(reason) {
       transaction(() => {
@@ -341,7 +336,6 @@ function readerOf(database: DatabaseSync): LedgerReader {
       const [first] = all<{ quick_check: string }>(database, "PRAGMA quick_check(1)");
       return first === undefined || first.quick_check === "ok" ? null : first.quick_check;
     },
-    isBanned: (id) => one<BanRow>(database, "SELECT * FROM ban WHERE worker = ?", id) !== null,
     bans: () => all<BanRow>(database, "SELECT * FROM ban ORDER BY atMs, worker"),
     pause: () => one<{ value: string }>(database, "SELECT value FROM setting WHERE name = 'pause'")?.value ?? null,
     creditOf(id) {

@@ -197,6 +197,27 @@ test("a kicked worker comes back as itself; a banned one ends, and is refused as
   checkInvariants(cluster, { ...config, steps: 60 }, workers.slice(0, 2));
 });
 
+test("[I4] a ban and its end hold at once on a full disk, and are written when there is room", async () => {
+  const cluster = await createCluster({ ...config, steps: 60 }, 11);
+  const workers = ["steady", "banned", "spared"].map((name) => cluster.add({ name, unitMs: 10 }));
+  const [steady, banned, spared] = workers;
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 3, 60_000);
+  cluster.fillDisk(true);
+  expect(cluster.run().ban(idOf(banned), "a test")).toBe(true);
+  expect(cluster.run().ban("stranger", "a test")).toBe(false);
+  expect([cluster.run().unban("stranger"), cluster.run().unban("stranger"), cluster.run().unban(idOf(spared))]).toEqual([true, false, false]); // prettier-ignore
+  const again = cluster.add({ name: "again", unitMs: 10, identity: banned?.session().state().identity ?? null });
+  await cluster.clock.runUntil(() => again.session().state().phase.name === "ended", 60_000);
+  expect(again.session().state().phase).toMatchObject({ reason: "banned: banned by the operator" });
+  cluster.fillDisk(false);
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 30, 60_000);
+  cluster.restart();
+  await cluster.clock.runUntil(() => cluster.rounds.length >= 33, 60_000);
+  expect(cluster.run().bans()).toMatchObject([{ worker: idOf(banned), reason: "a test" }]);
+  await cluster.clock.runUntil(cluster.finished, 60_000);
+  checkInvariants(cluster, { ...config, steps: 60 }, [steady!, spared!]);
+});
+
 test("who is far behind gets a snapshot once, who has loaded it the updates since, however fast the rounds are", async () => {
   const round = { ...config, steps: 300, evaluateEvery: 0 };
   const sent: string[] = [];

@@ -111,7 +111,6 @@ export async function createCluster(
   const world = createWorld(config, codec);
   const reference = await referenceOf(world);
   const disk = emptyDisk();
-  const banned = new Set<string>();
   const counts = {
     frames: 0,
     delay: 0,
@@ -194,7 +193,6 @@ export async function createCluster(
       nowMs: clock.nowMs,
       run: () => guarded,
       secrets: disk.secrets,
-      banned,
       newWorker: () => `w${nextWorker++}`,
     });
     const ports: RunPorts = {
@@ -221,7 +219,12 @@ export async function createCluster(
         await sleep(STEP_MS);
         return optimizer.step();
       },
-      rememberBan: (worker) => void banned.add(worker),
+      rememberBan: (worker, ban) => {
+        if (!alive()) return;
+        needSpace();
+        if (ban === null) disk.bans.delete(worker);
+        else disk.bans.set(worker, ban);
+      },
       rememberPause: (reason) => {
         disk.paused = reason;
       },
@@ -283,6 +286,7 @@ export async function createCluster(
         tokens: 0,
         lastEvaluation: disk.evaluations.at(-1) ?? null,
         paused: disk.paused,
+        bans: [...disk.bans.values()],
       },
       mutation.ports?.(ports, optimizer) ?? ports,
       (state, event, round, nowMs) => {

@@ -15,7 +15,6 @@ export type GateConfig = {
   readonly run: () => Run;
   /** Secrets of every worker that was ever here. */
   readonly secrets: Map<string, string>;
-  readonly banned: ReadonlySet<string>;
   readonly newWorker: () => WorkerId;
 };
 
@@ -89,7 +88,7 @@ export function createGate(config: GateConfig): Gate {
         if (connection.worker !== null) throw new ProtocolError("out-of-order", "a second hello");
         const { resume } = message;
         const known = resume !== undefined && config.secrets.get(resume.worker) === resume.secret;
-        if (known && config.banned.has(resume.worker)) throw new ProtocolError("banned", "banned by the operator");
+        if (known && config.run().isBanned(resume.worker)) throw new ProtocolError("banned", "banned by the operator");
         const worker = known ? resume.worker : config.newWorker();
         const ghost = byWorker.get(worker);
         if (ghost !== undefined) {

@@ -4,7 +4,7 @@
  * own tests; ten thousand of them would need ten thousand threads.)
  */
 import type { StepResult } from "../../../coordinator/round/run.ts";
-import type { ContributionRow, EvaluationRow, RoundRow } from "../../../coordinator/store/ledger.ts";
+import type { BanRow, ContributionRow, EvaluationRow, RoundRow } from "../../../coordinator/store/ledger.ts";
 import { mergeComplete, startMerge, takePart } from "../../../coordinator/optimizer/merge.ts";
 import type { Part } from "../../../coordinator/optimizer/merge.ts";
 import { checkPayload, decodeAdd, decodeApply, encoded } from "../../../shared/codec/codec.ts";
@@ -35,6 +35,7 @@ export type Disk = {
   readonly evaluations: EvaluationRow[];
   readonly secrets: Map<string, string>;
   paused: string | null;
+  readonly bans: Map<string, BanRow>;
 };
 
 export function emptyDisk(): Disk {
@@ -46,6 +47,7 @@ export function emptyDisk(): Disk {
     evaluations: [],
     secrets: new Map(),
     paused: null,
+    bans: new Map(),
   };
 }
 
