@@ -8,7 +8,7 @@ import { openInvites } from "./edge/invites.ts";
 import type { Invite } from "./edge/invites.ts";
 import { runProgram } from "./operatorError.ts";
 import { loadRun } from "./settings/resolveRun.ts";
-import { readRunning } from "./store/running.ts";
+import { whoServes } from "./store/runs.ts";
 
 type Flags = {
   readonly run: string;
@@ -107,7 +107,7 @@ function origin(text: string): string {
 }
 
 function runningUrl(runDir: string): string {
-  const running = readRunning(runDir);
-  if (running !== null) return running.url;
+  const url = whoServes(runDir)?.url ?? "";
+  if (url !== "") return url;
   throw new OperatorError(`--url is missing, and no coordinator runs for ${runDir}; must be where it will be reached`);
 }

@@ -13,7 +13,6 @@ import type { Corpus } from "./corpus/corpus.ts";
 import { startLocalWorkers } from "./localWorkers.ts";
 import { fileProblem } from "../shared/operatorError.ts";
 import { OperatorError, runProgram } from "./operatorError.ts";
-import { announceRunning } from "./store/running.ts";
 import { newSecret } from "./edge/secret.ts";
 import { givenSettings, resolveRun, storeRun } from "./settings/resolveRun.ts";
 import { processSettings } from "./settings/runSpec.ts";
@@ -71,7 +70,6 @@ async function main(): Promise<void> {
     throw asOperatorError(error, runDir);
   });
   await storeRun(resolved);
-  const withdraw = announceRunning(runDir, served.url);
   const pagesProblem = await pages;
   if (pagesProblem !== null) screen.line(pagesProblem);
 
@@ -123,7 +121,6 @@ async function main(): Promise<void> {
     failure ??= error;
     return { snapshot: "" };
   });
-  withdraw();
   interrupt();
   if (failure !== null) throw asOperatorError(failure, runDir);
 

@@ -144,8 +144,8 @@ export async function deleteRun(runDir: string): Promise<void> {
   }
 }
 
-/** The coordinator of a run that is locked; null when nobody serves it. */
-function whoServes(runDir: string): { url: string } | null {
+/** Where a run's coordinator is reached from this machine, empty while it starts; null when nobody serves the run. */
+export function whoServes(runDir: string): { url: string } | null {
   if (!hasLockFile(runDir)) return null;
   const lock = lockRun(runDir, { patienceMs: 0 });
   if (lock === null) return readCoordinatorFile(runDir) ?? { url: "" };

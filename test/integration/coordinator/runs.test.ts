@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -24,8 +24,8 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-async function start(): Promise<CoordinatorProcess> {
-  const running = await startCoordinator(flags);
+async function start(...more: string[]): Promise<CoordinatorProcess> {
+  const running = await startCoordinator([...flags, ...more]);
   started.push(running);
   return running;
 }
@@ -71,7 +71,9 @@ test("a coordinator that was killed leaves no lock; its run can be paused, begin
   expect((await runs("pause", "mine")).output).toBe(
     'run "mine" is not being served; it will be paused when it is started\n',
   );
-  const running = await start();
+  const running = await start("--host", "0.0.0.0");
+  const { pid, url } = JSON.parse(readFileSync(join(dir, "runs/mine/coordinator.json"), "utf8")) as Record<string, unknown>; // prettier-ignore
+  expect({ pid, url }).toEqual({ pid: running.child.pid, url: running.url.replace("0.0.0.0", "127.0.0.1") });
   const { version } = await running.until((status) => status.workers.some(({ waitingReason }) => waitingReason !== ""));
   expect((await running.status()).reason).toBe("paused: by the operator");
   expect((await running.status()).version).toBe(version);
