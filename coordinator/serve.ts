@@ -50,7 +50,7 @@ import type { OriginPolicy } from "./edge/origin.ts";
 import type { TrustedProxies } from "./edge/peerAddress.ts";
 import { lockRun, readCoordinatorFile, removeCoordinatorFile, writeCoordinatorFile } from "./store/runLock.ts";
 import type { RunLock } from "./store/runLock.ts";
-import type { Status } from "./observe/status.ts";
+import type { Status } from "../shared/wire/status.ts";
 import { openTracing } from "./observe/tracing.ts";
 
 export type ServeOptions = {

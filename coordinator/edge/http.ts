@@ -8,7 +8,7 @@ import type { Publisher } from "../optimizer/publish.ts";
 import { SNAPSHOT_PATH } from "../optimizer/publish.ts";
 import { hasSnapshot } from "../store/snapshot.ts";
 import { SOCKET_PATH } from "./sockets.ts";
-import type { Status } from "../observe/status.ts";
+import type { Status } from "../../shared/wire/status.ts";
 
 export type HttpConfig = {
   /** Folder with the corpus: manifest, tokenizer, shards. */

@@ -3,7 +3,7 @@ import { MultiBar, Presets } from "cli-progress";
 import type { SingleBar } from "cli-progress";
 import { createLogger } from "./log.ts";
 import type { Logger, LogKind } from "./log.ts";
-import type { Status } from "./status.ts";
+import type { Status } from "../../shared/wire/status.ts";
 
 export type Console = {
   /** One line that stays. */

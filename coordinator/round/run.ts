@@ -19,7 +19,7 @@ import type { Publisher } from "../optimizer/publish.ts";
 import { DISK_RETRY_MS, roundStep } from "./round.ts";
 import { initialRound } from "./roundState.ts";
 import type { MergeResult, PauseCause, RoundConfig, RoundEffect, RoundEvent, RoundState } from "./roundState.ts";
-import type { Status, WorkerStatus } from "../observe/status.ts";
+import type { Status, WorkerStatus } from "../../shared/wire/status.ts";
 import { createRate } from "./rate.ts";
 import type { Rate } from "./rate.ts";
 import { PROTOCOL_VERSION } from "../../shared/wire/protocol.ts";

@@ -10,7 +10,7 @@
 import { randomBytes } from "node:crypto";
 import { GenericContainer, getContainerRuntimeClient, Network, Wait } from "testcontainers";
 import type { StartedTestContainer } from "testcontainers";
-import type { Status } from "../../coordinator/observe/status.ts";
+import type { Status } from "../../shared/wire/status.ts";
 
 export type ClusterOptions = {
   /** Node workers to start with. */

@@ -2,8 +2,7 @@
  * @file What the coordinator tells a dashboard: the shape of its answers and of its live events (server-sent events, JSON).
  * All of it is for reading, by anybody who may open the page; nothing here is secret, and nothing changes a run.
  */
-import type { Backend } from "../engine/engine.ts";
-import type { Fallback } from "./protocol.ts";
+import type { Status } from "./status.ts";
 
 /** Where the live events come from. */
 export const LIVE_PATH = "/dashboard/live";
@@ -56,46 +55,6 @@ export type ScalingPoint = {
   readonly roundMs: number;
 };
 
-export type DashboardWorker = {
-  readonly worker: string;
-  readonly name: string;
-  readonly kind: "node" | "browser";
-  readonly state: "joining" | "ready";
-  readonly backend: Backend | null;
-  readonly fallbacks: readonly Fallback[];
-  readonly tokens: number;
-  readonly tokensPerSecond: number;
-  readonly share: number;
-  readonly refused: number;
-  readonly waitingReason: string;
-  /** Versions of θ that it is behind; null before it has any. */
-  readonly behind: number | null;
-  /** Leases it holds now. */
-  readonly leases: number;
-  /** Contributions refused for their content, one after the other; it pauses after each. */
-  readonly strikes: number;
-};
-
-export type DashboardStatus = {
-  readonly run: string;
-  readonly phase: string;
-  readonly reason: string;
-  readonly version: number;
-  readonly steps: number;
-  readonly parameters: number;
-  readonly tokens: number;
-  readonly tokensPerSecond: number;
-  readonly trainLoss: number | null;
-  readonly validationLoss: number | null;
-  readonly learningRate: number;
-  readonly gradientNorm: number | null;
-  readonly codec: string;
-  readonly strict: boolean;
-  readonly counts: Readonly<Record<string, number>>;
-  readonly refusals: Readonly<Record<string, number>>;
-  readonly workers: readonly DashboardWorker[];
-};
-
 export type RunEvent = { readonly id: number; readonly atMs: number; readonly code: string; readonly text: string };
 
 export type Checkpoint = {
@@ -122,7 +81,7 @@ export type LiveEvents = {
   /** First on every connection. Another `process` than before: the coordinator was started again in between. */
   readonly hello: { readonly process: string; readonly startedMs: number };
   /** Once a second. */
-  readonly status: { readonly status: DashboardStatus; readonly scaling: readonly ScalingPoint[] };
+  readonly status: { readonly status: Status; readonly scaling: readonly ScalingPoint[] };
   /** What was committed and evaluated since the last of these; an evaluation comes some rounds after its version. */
   readonly rounds: { readonly curves: Curves; readonly evaluations: Curves["evaluations"] };
   readonly events: { readonly events: readonly RunEvent[] };

@@ -18,7 +18,7 @@ import { openHistory, type History } from "../../coordinator/store/history.ts";
 import { openLedger, type Ledger, type RoundRow } from "../../coordinator/store/ledger.ts";
 import { createLive } from "../../coordinator/observe/live.ts";
 import { randomNormal, randomUniform, streamKey } from "../../shared/numerics/rng.ts";
-import type { DashboardStatus } from "../../shared/wire/dashboard.ts";
+import type { Status } from "../../shared/wire/status.ts";
 import { launchChromium } from "../support/chromium.ts";
 
 const WORKERS = 500;
@@ -204,8 +204,8 @@ function fill(file: string, rounds: number): void {
   database.close();
 }
 
-function statusOf(version: number): DashboardStatus {
-  const workers = Array.from({ length: WORKERS }, (_, i): DashboardStatus["workers"][number] => {
+function statusOf(version: number): Status {
+  const workers = Array.from({ length: WORKERS }, (_, i): Status["workers"][number] => {
     const key = streamKey(i, Math.floor(version / 10));
     return {
       worker: `worker-${i}-0123456789`,
@@ -224,7 +224,7 @@ function statusOf(version: number): DashboardStatus {
       strikes: 0,
     };
   });
-  return { run: "a million rounds", phase: "working", reason: `round ${version}: 3 of 8 units trained by ${WORKERS} workers`, version, steps: 1_100_000, parameters: 927_000, tokens: 6144 * version, tokensPerSecond: 61_000, trainLoss: 1.9, validationLoss: 1.92, learningRate: 1e-4, gradientNorm: 0.65, codec: "i8", strict: false, counts: {}, refusals: {}, workers }; // prettier-ignore
+  return { run: "a million rounds", about: null, corpus: "a text", paused: {}, hash: "00ff00ff00ff00ff", phase: "working", reason: `round ${version}: 3 of 8 units trained by ${WORKERS} workers`, version, steps: 1_100_000, parameters: 927_000, tokens: 6144 * version, tokensPerSecond: 61_000, trainLoss: 1.9, validationLoss: 1.92, learningRate: 1e-4, gradientNorm: 0.65, codec: "i8", strict: false, counts: {}, refusals: {}, workers }; // prettier-ignore
 }
 
 function takeInOne(ledger: Ledger, history: History, rounds: number): number {

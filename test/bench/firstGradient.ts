@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { BrowserContext } from "playwright-core";
-import type { Status } from "../../coordinator/observe/status.ts";
+import type { Status } from "../../shared/wire/status.ts";
 import type { SessionToPage } from "../../worker-browser/messages.ts";
 import { launchChromium } from "../support/chromium.ts";
 import { smallCorpus, startCoordinator } from "../support/coordinatorProcess.ts";

@@ -11,7 +11,7 @@ import { dirname, join, resolve } from "node:path";
 import { connect } from "node:tls";
 import { promisify } from "node:util";
 import { afterAll, describe, expect, test } from "vitest";
-import type { Status } from "../../coordinator/observe/status.ts";
+import type { Status } from "../../shared/wire/status.ts";
 import { hasChromium, launchChromium } from "../support/chromium.ts";
 import { baseImage, buildImage, buildImages, containerTest, docker, withEngine } from "../support/containers.ts";
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Page } from "playwright-core";
 import { afterEach, beforeEach, expect } from "vitest";
-import type { Status, WorkerStatus } from "../../coordinator/observe/status.ts";
+import type { Status, WorkerStatus } from "../../shared/wire/status.ts";
 import { browserTest, launchChromium } from "../support/chromium.ts";
 import { type CoordinatorProcess, smallCorpus, smallRun, startCoordinator, storedContributions, storedRounds } from "../support/coordinatorProcess.ts"; // prettier-ignore
 

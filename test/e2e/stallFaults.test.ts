@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Status, WorkerStatus } from "../../coordinator/observe/status.ts";
+import type { Status, WorkerStatus } from "../../shared/wire/status.ts";
 import { auditRun } from "../support/auditRun.ts";
 import { smallCorpus, smallRun, startCoordinator } from "../support/coordinatorProcess.ts";
 import type { CoordinatorProcess } from "../support/coordinatorProcess.ts";

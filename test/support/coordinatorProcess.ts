@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { Status } from "../../coordinator/observe/status.ts";
+import type { Status } from "../../shared/wire/status.ts";
 
 const root = resolve(import.meta.dirname, "../..");
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BrowserContext } from "playwright-core";
 import { build, preview } from "vite";
-import type { Status } from "../../coordinator/observe/status.ts";
+import type { Status } from "../../shared/wire/status.ts";
 import { initialSession, type SessionState } from "../../shared/worker/session.ts";
 import type { SessionToPage } from "../../worker-browser/messages.ts";
 import type { Curve } from "../../worker-browser/volunteer/curve.ts";

@@ -2,7 +2,8 @@
  * @file The operator's four questions, answered from the run's own figures: is it healthy, is it learning, who is slow, what
  * would more workers bring. Pure; the words are in words.ts.
  */
-import type { Curves, DashboardStatus, DashboardWorker, ScalingPoint } from "../../shared/wire/dashboard.ts";
+import type { Curves, ScalingPoint } from "../../shared/wire/dashboard.ts";
+import type { Status, WorkerStatus } from "../../shared/wire/status.ts";
 
 export type Tone = "good" | "warn" | "bad" | "unknown";
 
@@ -31,7 +32,7 @@ export type Learning =
 export type Slow = {
   readonly tone: Tone;
   /** Much slower than the median, slowest first; they do not hold the others up, but bring little. */
-  readonly workers: readonly { readonly worker: DashboardWorker; readonly ofMedian: number }[];
+  readonly workers: readonly { readonly worker: WorkerStatus; readonly ofMedian: number }[];
   /** Told to wait, because the others would have to wait for them. */
   readonly waiting: number;
   readonly medianTokensPerSecond: number | null;
@@ -62,7 +63,7 @@ const SLOW = 1 / 3;
 const MIN_ROUNDS = 5;
 
 export function health(
-  status: DashboardStatus | null,
+  status: Status | null,
   curves: Curves | null,
   {
     isLost,
@@ -109,7 +110,7 @@ export function learning(curves: Curves | null): Learning {
   };
 }
 
-export function slow(status: DashboardStatus | null): Slow {
+export function slow(status: Status | null): Slow {
   const ready = status?.workers.filter(({ state }) => state === "ready") ?? [];
   const middle = median(ready.map(({ tokensPerSecond }) => tokensPerSecond));
   if (middle === null || middle === 0) {

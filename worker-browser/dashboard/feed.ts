@@ -2,7 +2,8 @@
 import { batch, signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";
 import { LIVE_PATH } from "../../shared/wire/dashboard.ts";
-import type { Curves, DashboardStatus, LiveEvents, RunEvent, ScalingPoint } from "../../shared/wire/dashboard.ts";
+import type { Curves, LiveEvents, RunEvent, ScalingPoint } from "../../shared/wire/dashboard.ts";
+import type { Status } from "../../shared/wire/status.ts";
 import { append, fetchCurves, POINTS, type Range } from "./curves.ts";
 
 export type Connection =
@@ -10,7 +11,7 @@ export type Connection =
 
 export type Feed = {
   readonly connection: Signal<Connection>;
-  readonly status: Signal<DashboardStatus | null>;
+  readonly status: Signal<Status | null>;
   readonly scaling: Signal<readonly ScalingPoint[]>;
   /** Newest first. */
   readonly events: Signal<readonly RunEvent[]>;
@@ -37,7 +38,7 @@ const RETRY_MS = 2000;
 
 export function openFeed(): Feed {
   const connection = signal<Connection>({ name: "connecting" });
-  const status = signal<DashboardStatus | null>(null);
+  const status = signal<Status | null>(null);
   const scaling = signal<readonly ScalingPoint[]>([]);
   const events = signal<readonly RunEvent[]>([]);
   const curves = signal<Curves | null>(null);

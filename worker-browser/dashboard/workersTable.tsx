@@ -1,7 +1,7 @@
 /** @file Who takes part: sortable, filtered, a page at a time, so that 500 workers cost no more than 20. */
 import type { VNode } from "preact";
 import { useState } from "preact/hooks";
-import type { DashboardWorker } from "../../shared/wire/dashboard.ts";
+import type { WorkerStatus } from "../../shared/wire/status.ts";
 import { count, percent } from "../pages/format.ts";
 import { perform } from "./controls.tsx";
 import type { Feed } from "./feed.ts";
@@ -99,7 +99,7 @@ export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
   );
 }
 
-function Row({ worker, text }: { readonly worker: DashboardWorker; readonly text: Words["workers"] }): VNode {
+function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: Words["workers"] }): VNode {
   const name = worker.name || worker.worker;
   const [fallback] = worker.fallbacks;
   return (
@@ -148,9 +148,9 @@ function Row({ worker, text }: { readonly worker: DashboardWorker; readonly text
   );
 }
 
-function arrange(workers: readonly DashboardWorker[], filter: string, { key, down }: Sort): DashboardWorker[] {
+function arrange(workers: readonly WorkerStatus[], filter: string, { key, down }: Sort): WorkerStatus[] {
   const wanted = filter.trim().toLowerCase();
-  const value = (worker: DashboardWorker): string | number => worker[key] ?? "";
+  const value = (worker: WorkerStatus): string | number => worker[key] ?? "";
   return workers
     .filter(({ name, worker, backend }) => `${name} ${worker} ${backend ?? ""}`.toLowerCase().includes(wanted))
     .sort((a, b) => {

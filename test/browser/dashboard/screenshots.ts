@@ -1,7 +1,8 @@
 /** @file The pictures of the dashboard, at fixed data; `npm run screenshots` makes them anew. */
 import type { Browser } from "playwright-core";
 import { randomNormal, streamKey } from "../../../shared/numerics/rng.ts";
-import type { Checkpoints, Curves, DashboardStatus, DashboardWorker, LiveEvents, ScalingPoint } from "../../../shared/wire/dashboard.ts"; // prettier-ignore
+import type { Checkpoints, Curves, LiveEvents, ScalingPoint } from "../../../shared/wire/dashboard.ts";
+import type { Status, WorkerStatus } from "../../../shared/wire/status.ts";
 
 export type DashboardPicture = {
   readonly name: string;
@@ -99,7 +100,7 @@ const scaling: readonly ScalingPoint[] = [2, 4, 7, 8].map((workers) => ({
   roundMs: 400 * (1480 / workers + 92),
 }));
 
-const machines: readonly Partial<DashboardWorker>[] = [
+const machines: readonly Partial<WorkerStatus>[] = [
   { name: "lab-03", backend: "onnx", kind: "node", tokensPerSecond: 4180, share: 0.24, leases: 2 },
   { name: "lab-01", backend: "onnx", kind: "node", tokensPerSecond: 4050, share: 0.23, leases: 2 },
   { name: "Mei's laptop", backend: "webgpu", tokensPerSecond: 3920, share: 0.19 },
@@ -109,8 +110,12 @@ const machines: readonly Partial<DashboardWorker>[] = [
   { name: "kiosk", backend: "wasm", tokensPerSecond: 640, share: 0.04, refused: 3 },
 ];
 
-const status: DashboardStatus = {
+const status: Status = {
   run: "state-of-the-union",
+  about: null,
+  corpus: "a text",
+  paused: {},
+  hash: "00ff00ff00ff00ff",
   phase: "working",
   reason: "round 2001: 5 of 8 units trained by 7 workers",
   version: VERSION,

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, BrowserContext, CDPSession, Page, Worker } from "playwright-core";
 import { afterAll, beforeAll, expect } from "vitest";
-import type { Status, WorkerStatus } from "../../../coordinator/observe/status.ts";
+import type { Status, WorkerStatus } from "../../../shared/wire/status.ts";
 import { browserTest, hasChromium, launchChromiumWithTabs } from "../../support/chromium.ts";
 import { type CoordinatorProcess, smallCorpus, smallRun, startCoordinator } from "../../support/coordinatorProcess.ts"; // prettier-ignore
 

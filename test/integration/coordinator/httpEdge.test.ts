@@ -16,7 +16,7 @@ import { defaultLimits } from "../../../coordinator/edge/limits.ts";
 import type { Limits } from "../../../coordinator/edge/limits.ts";
 import { parseNetwork } from "../../../coordinator/edge/peerAddress.ts";
 import { createPublisher } from "../../../coordinator/optimizer/publish.ts";
-import type { Status } from "../../../coordinator/observe/status.ts";
+import type { Status } from "../../../shared/wire/status.ts";
 
 const SECRET = "what lies beside the folder";
 

@@ -5,15 +5,20 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { openHistory, type History } from "../../../coordinator/store/history.ts";
 import { openLedger, type Ledger } from "../../../coordinator/store/ledger.ts";
 import { createLive, type Live } from "../../../coordinator/observe/live.ts";
-import type { DashboardStatus, LiveEvents } from "../../../shared/wire/dashboard.ts";
+import type { LiveEvents } from "../../../shared/wire/dashboard.ts";
+import type { Status } from "../../../shared/wire/status.ts";
 
 let dir: string;
 let ledger: Ledger;
 let history: History;
 let live: Live;
 
-const status: DashboardStatus = {
+const status: Status = {
   run: "r",
+  about: null,
+  corpus: "a text",
+  paused: {},
+  hash: "00ff00ff00ff00ff",
   phase: "working",
   reason: "round 1: 0 of 4 units trained by 1 worker",
   version: 0,

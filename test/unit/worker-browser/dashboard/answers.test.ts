@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import type { Curves, DashboardStatus, DashboardWorker } from "../../../../shared/wire/dashboard.ts";
+import type { Curves } from "../../../../shared/wire/dashboard.ts";
+import type { Status, WorkerStatus } from "../../../../shared/wire/status.ts";
 import { efficiencies, health, learning, scale, slow } from "../../../../worker-browser/dashboard/answers.ts";
 
 function curvesOf(points: number, change: Partial<Curves> = {}): Curves {
@@ -31,12 +32,12 @@ function curvesOf(points: number, change: Partial<Curves> = {}): Curves {
   };
 }
 
-function worker(id: string, tokensPerSecond: number, change: Partial<DashboardWorker> = {}): DashboardWorker {
+function worker(id: string, tokensPerSecond: number, change: Partial<WorkerStatus> = {}): WorkerStatus {
   return { worker: id, name: id, kind: "node", state: "ready", backend: "onnx", fallbacks: [], tokens: 0, tokensPerSecond, share: 0, refused: 0, waitingReason: "", behind: 0, leases: 1, strikes: 0, ...change }; // prettier-ignore
 }
 
-function statusOf(workers: readonly DashboardWorker[], change: Partial<DashboardStatus> = {}): DashboardStatus {
-  return { run: "r", phase: "working", reason: "", version: 100, steps: 1000, parameters: 1, tokens: 1, tokensPerSecond: 1, trainLoss: 1, validationLoss: 1, learningRate: 1, gradientNorm: 1, codec: "f32", strict: true, counts: {}, refusals: {}, workers, ...change }; // prettier-ignore
+function statusOf(workers: readonly WorkerStatus[], change: Partial<Status> = {}): Status {
+  return { run: "r", about: null, corpus: "a text", paused: {}, hash: "00ff00ff00ff00ff", phase: "working", reason: "", version: 100, steps: 1000, parameters: 1, tokens: 1, tokensPerSecond: 1, trainLoss: 1, validationLoss: 1, learningRate: 1, gradientNorm: 1, codec: "f32", strict: true, counts: {}, refusals: {}, workers, ...change }; // prettier-ignore
 }
 
 const two = [worker("a", 10), worker("b", 10)];

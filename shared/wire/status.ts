@@ -1,6 +1,6 @@
-/** @file What `GET /status` says of a run, as JSON. */
-import type { Backend } from "../../shared/engine/engine.ts";
-import type { Fallback } from "../../shared/wire/protocol.ts";
+/** @file What `GET /status` and the dashboard's live events say of a run, as JSON. */
+import type { Backend } from "../engine/engine.ts";
+import type { Fallback } from "./protocol.ts";
 
 export type WorkerStatus = {
   readonly worker: string;
@@ -21,7 +21,7 @@ export type WorkerStatus = {
   readonly behind: number | null;
   /** Leases it holds now. */
   readonly leases: number;
-  /** Contributions refused for their content, one after the other. */
+  /** Contributions refused for their content, one after the other; it pauses after each. */
   readonly strikes: number;
 };
 
