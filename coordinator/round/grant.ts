@@ -204,14 +204,24 @@ function folds({ strict }: RoundConfig, kind: LeaseKind): boolean {
   return !strict && kind === "train";
 }
 
+/** Who was refused so often in a row pauses long, and is not expected to bring anything good after it. */
+const GIVEN_UP_STRIKES = 3;
+
 /** Whether nobody else could compute a unit again: who hangs is not asked, or the unit would wait for ever. */
 export function isAlone(draft: Draft, id: WorkerId, config: RoundConfig, nowMs: number): boolean {
   return others(draft, id, config, nowMs).next().done === true;
 }
 
+/**
+ * Who pauses counts while it may be right: shortly, or for a norm of which nobody knows yet whether it is. Else a liar would be
+ * alone, and believed, as soon as all honest workers were refused in a step that makes every gradient large.
+ */
 function* others(draft: Draft, id: WorkerId, config: RoundConfig, nowMs: number): Generator<WorkerId, undefined> {
   for (const [other, worker] of draft.workers) {
-    if (other !== id && mayWork(worker, nowMs) && !hangs(draft, other, worker, config, nowMs)) yield other;
+    if (other === id || hangs(draft, other, worker, config, nowMs)) continue;
+    const isTrusted = worker.ready && !worker.onTrial;
+    const doubted = (): boolean => draft.outliers.some((outlier) => outlier.worker === other);
+    if (mayWork(worker, nowMs) || (isTrusted && (worker.strikes < GIVEN_UP_STRIKES || doubted()))) yield other;
   }
 }
 

@@ -1,10 +1,14 @@
 /**
  * @file Contribution norms against the run's recent ones: a gradient a thousand times too large must not steer a round. The
- * limit is fixed by committed rounds before a round opens, so that what becomes of a contribution depends on it and on history
- * alone, never on who came first [I1].
+ * limit is fixed by committed rounds before a round opens.
  *
  * A unit can be truly that large. Leases are deterministic, so a refused one is computed again by somebody else, and the same
- * norm from another worker is believed.
+ * norm from another worker is believed. Where one step has made all gradients large, asking for each unit twice would cost a
+ * whole round: once two workers agree, the rest of that round is compared with what they found, too.
+ *
+ * None of this decides what a round's sum is [I1]: a refused unit is computed again until it counts, and counts as it is, so an
+ * honest round is the same bits whoever came first and was refused how often. Clipped, a contribution's weight would follow the
+ * limit, so with `clip` that one never moves within a round.
  */
 
 export type GuardChoice = "refuse" | "clip" | "off";
@@ -65,6 +69,19 @@ export function medianReference(references: readonly NormReference[]): NormRefer
     perToken: median(references.map(({ perToken }) => perToken)),
     tokens: median(references.map(({ tokens }) => tokens)),
   };
+}
+
+/**
+ * What the rest of a round is compared with, once two workers of it agree on a norm above the limit: the median of what was merged,
+ * so that one odd unit among ordinary ones opens nothing; and never more than they agree on, so that what is believed
+ * by this does not raise it further.
+ */
+export function risenReference(
+  merged: readonly { readonly norm: number; readonly tokens: number }[],
+  agreed: NormReference,
+): NormReference {
+  const round = referenceOf(merged);
+  return round !== null && round.perToken < agreed.perToken ? round : agreed;
 }
 
 /** The lower of the middle two. */

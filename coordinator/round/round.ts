@@ -7,12 +7,28 @@ import type { RefusalCode, WorkerId } from "../../shared/wire/protocol.ts";
 import { grantLeases, isAlone, outliersAmong, wait } from "./grant.ts";
 import { closeAccount, emptyAccount, skipRound } from "./leaseAccount.ts";
 import { acceptable, closeLease, endLeases, expire, giveBack, measure, returnUnits } from "./leases.ts";
-import { REFERENCE_ROUNDS, describeNorm, medianReference, normLimit, referenceOf } from "./normGuard.ts";
+import {
+  REFERENCE_ROUNDS,
+  describeNorm,
+  medianReference,
+  normLimit,
+  referenceOf,
+  risenReference,
+} from "./normGuard.ts";
 import type { NormBounds } from "./normGuard.ts";
 import { DONE, FREE, MERGING, finishUnits, newPool, samplesOf, totals, withStatus } from "./pool.ts";
 import type { UnitResult } from "./pool.ts";
 import { draftOf, newWorker, update } from "./roundState.ts";
-import type { Draft, ResultEvent, RoundConfig, RoundEffect, RoundEvent, RoundState, RoundStep } from "./roundState.ts";
+import type {
+  Draft,
+  Outlier,
+  ResultEvent,
+  RoundConfig,
+  RoundEffect,
+  RoundEvent,
+  RoundState,
+  RoundStep,
+} from "./roundState.ts";
 
 /** Bound on what a round remembers of refused norms; the oldest are forgotten. */
 const MAX_OUTLIERS = 256;
@@ -172,6 +188,7 @@ function openRound(draft: Draft, config: RoundConfig, nowMs: number): void {
   draft.startedMs = Math.max(1, nowMs);
   draft.leases.clear();
   draft.outliers = [];
+  draft.agreed = null;
   const { version } = draft;
   const last = version >= config.steps;
   draft.train = last ? null : newPool("train", draft.origin, config.batch, config.unit);
@@ -275,17 +292,20 @@ function onMerged(
   const id = result.worker;
   const worker = draft.workers.get(id);
   if (event.refusal === null) {
-    const limit = normLimitNow(draft, result.tokens, config);
+    const limit = recentLimit(draft, result.tokens, config);
     const clipped = config.guard === "clip" && event.norm > limit;
-    draft.train = finishUnits(draft.train, { ...result, norm: clipped ? limit : event.norm });
+    const merged = { ...result, norm: clipped ? limit : event.norm };
+    draft.train = finishUnits(draft.train, merged);
     if (clipped) {
       draft.counts.clipped += 1;
       const message = `${describeNorm(event.norm, limit)}: it is scaled down to that`;
       effects.push({ type: "refuse", worker: id, code: "norm-clipped", message, accept: acceptable(draft, id) });
     } else if (event.norm > limit) {
-      draft.counts.confirmed += 1;
-      absolve(draft, result);
+      absolve(draft, outliersAmong(draft, result.firstUnit, result.units));
+      agree(draft, merged, config);
     }
+    const { status } = draft.train;
+    draft.outliers = draft.outliers.filter(({ firstUnit, units }) => status.subarray(firstUnit, firstUnit + units).some((unit) => unit !== DONE)); // prettier-ignore
     if (worker !== undefined) {
       draft.workers.set(id, {
         ...worker,
@@ -302,16 +322,24 @@ function onMerged(
   const isOutlier = event.refusal.code === "norm-outlier";
   if (isOutlier) {
     const { firstUnit, units, tokens } = result;
-    draft.outliers = [...draft.outliers, { worker: id, firstUnit, units, perToken: event.norm / tokens }].slice(-MAX_OUTLIERS); // prettier-ignore
+    draft.outliers = [...draft.outliers, { worker: id, firstUnit, units, tokens, perToken: event.norm / tokens }].slice(-MAX_OUTLIERS); // prettier-ignore
   }
   // Who is to compute it once more is not made to wait before.
   if (!isOutlier || !isAlone(draft, id, config, nowMs)) strike(draft, id, nowMs);
   effects.push({ type: "refuse", worker: id, ...event.refusal, accept: acceptable(draft, id) });
 }
 
-function normLimitNow(draft: Draft, tokens: number, { guard }: RoundConfig): number {
+/** What committed rounds allow. */
+function recentLimit(draft: Draft, tokens: number, { guard }: RoundConfig): number {
   const reference = guard === "off" ? null : medianReference(draft.references);
   return reference === null ? Infinity : normLimit(reference, tokens);
+}
+
+/** The largest norm for which nobody else is asked. */
+function limitNow(draft: Draft, tokens: number, config: RoundConfig): number {
+  const recent = recentLimit(draft, tokens, config);
+  if (draft.agreed === null) return recent;
+  return Math.max(recent, normLimit(risenReference(draft.train?.results ?? [], draft.agreed), tokens));
 }
 
 function normBounds(draft: Draft, result: UnitResult, config: RoundConfig, nowMs: number): NormBounds {
@@ -319,18 +347,34 @@ function normBounds(draft: Draft, result: UnitResult, config: RoundConfig, nowMs
   // Nobody else to ask: it would be believed when it repeats itself, so it is at once. Where a step has made all gradients
   // large, asking twice would cost a whole round.
   if (!clip && isAlone(draft, result.worker, config, nowMs)) return { limit: Infinity, confirmed: 0, clip };
-  const outliers = outliersAmong(draft, result.firstUnit, result.units);
-  const others = outliers.filter(({ worker }) => worker !== result.worker);
   return {
-    limit: normLimitNow(draft, result.tokens, config),
-    confirmed: Math.max(0, ...others.map(({ perToken }) => perToken)) * result.tokens,
+    limit: limitNow(draft, result.tokens, config),
+    confirmed: foundByOthers(draft, result) * result.tokens,
     clip,
   };
 }
 
-/** The unit is as large as they said: what they were refused for was right. */
-function absolve(draft: Draft, { firstUnit, units }: UnitResult): void {
-  for (const { worker } of outliersAmong(draft, firstUnit, units)) update(draft, worker, { strikes: 0, suspendedUntilMs: 0 }); // prettier-ignore
+/** The largest norm a token that other workers were refused for among these units; 0 for none. */
+function foundByOthers(draft: Draft, { worker, firstUnit, units }: UnitResult): number {
+  const others = outliersAmong(draft, firstUnit, units).filter((outlier) => outlier.worker !== worker);
+  return Math.max(0, ...others.map(({ perToken }) => perToken));
+}
+
+/** A merged norm above the limit: where another worker found it too, the rest of the round is compared with what both found. */
+function agree(draft: Draft, merged: UnitResult, config: RoundConfig): void {
+  const { norm, tokens } = merged;
+  const perToken = Math.min(norm / tokens, foundByOthers(draft, merged));
+  if (perToken === 0) return;
+  draft.counts.confirmed += 1;
+  if (perToken > (draft.agreed?.perToken ?? 0)) draft.agreed = { perToken, tokens };
+  const believed = (outlier: Outlier): boolean => outlier.perToken * outlier.tokens <= limitNow(draft, outlier.tokens, config); // prettier-ignore
+  absolve(draft, draft.outliers.filter(believed)); // prettier-ignore
+  draft.outliers = draft.outliers.filter((outlier) => !believed(outlier));
+}
+
+/** What they were refused for was right. */
+function absolve(draft: Draft, outliers: readonly Outlier[]): void {
+  for (const { worker } of outliers) update(draft, worker, { strikes: 0, suspendedUntilMs: 0 });
 }
 
 /** Wrong content: the worker pauses, twice as long each time, so that it cannot keep the round's last unit to itself. */

@@ -95,8 +95,10 @@ export type RoundState = {
   readonly account: OpenAccount;
   /** How large contributions were in the last committed rounds, oldest first. */
   readonly references: readonly NormReference[];
-  /** Contributions of this round that were refused for their norm. */
+  /** Contributions of this round that were refused for their norm, and whose units nobody has been believed for yet. */
   readonly outliers: readonly Outlier[];
+  /** The largest norm above the limit on which two workers agree in this round; null while there is none. */
+  readonly agreed: NormReference | null;
   /** Contributions on their way into the merge, by their id. */
   readonly merging: ReadonlyMap<number, UnitResult>;
   readonly workers: ReadonlyMap<WorkerId, WorkerRecord>;
@@ -111,6 +113,7 @@ export type Outlier = {
   readonly worker: WorkerId;
   readonly firstUnit: number;
   readonly units: number;
+  readonly tokens: number;
   readonly perToken: number;
 };
 
@@ -201,6 +204,7 @@ export function initialRound({
     account: emptyAccount,
     references,
     outliers: [],
+    agreed: null,
     merging: new Map(),
     workers: new Map(),
     nextLease: 1,
