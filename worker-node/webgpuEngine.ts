@@ -1,4 +1,5 @@
 /** @file The compiled step on a GPU from Node: Dawn, Chromium's WebGPU, from the optional package `webgpu`. */
+import { readdirSync } from "node:fs";
 import type { StepKind } from "../shared/engine/stepKind.ts";
 import { stepGraph } from "../shared/engine/stepGraph.ts";
 import { limitsOf, type OpenDevice, openDevice } from "../shared/engine/wgsl/device.ts";
@@ -6,6 +7,7 @@ import { createWgslEngine, type WgslEngine, type WgslEngineOptions } from "../sh
 import { compile, type Plan, type PlanLimits } from "../shared/engine/wgsl/plan.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
+import { hasVulkanDriver } from "./vulkanDriver.ts";
 
 /** What `create` returns must outlive every device: without a reference Dawn frees it under them, and the process crashes. */
 const kept: GPU[] = [];
@@ -37,9 +39,19 @@ export async function openNodeDevice(): Promise<OpenDevice> {
  * WebGPU by name.
  */
 export async function hasGpu(): Promise<boolean> {
+  if (process.platform === "linux" && !hasVulkanDriver(process.env, namesIn)) return false;
   const opened = await openNodeDevice().catch(() => null);
   opened?.device.destroy();
   return opened !== null && !opened.isSoftware;
+}
+
+/** A folder that is not there, or not ours to read, is none to the loader either. */
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
 }
 
 /** @throws Error with the reason when there is no adapter, or it cannot run the model. */
