@@ -85,5 +85,18 @@ export function createEngineOn(
 ): Promise<WgslEngine> {
   const planFor = (kind: StepKind, batchSize: number): Plan =>
     compile(stepGraph(kind, spec, layout, batchSize), { layout, limits, dropout: spec.dropout });
-  return createWgslEngine({ opened, spec, layout, planFor, limits, nowMs: () => performance.now(), ...options });
+  return createWgslEngine({
+    opened,
+    spec,
+    layout,
+    planFor,
+    limits,
+    nowMs: () => performance.now(),
+    onSmallerBatch: saySmallerBatch,
+    ...options,
+  });
+}
+
+function saySmallerBatch(samples: number): void {
+  process.stderr.write(`the batch does not fit the GPU's memory: it is computed in parts of ${samples}\n`);
 }

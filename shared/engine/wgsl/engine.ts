@@ -75,13 +75,14 @@ export async function createWgslEngine({
   const owned = [...params, ...gradients, ...readback];
   if (noMemory) {
     for (const buffer of owned) buffer.destroy();
-    throw new OutOfMemory(`no memory for the parameters: ${noMemory.message}`);
+    throw new OutOfMemory(`for the parameters: ${noMemory.message}`);
   }
 
   const replays = new Map<string, Promise<Replay>>();
   const sites = dropoutSites(spec).map(({ name }) => name);
   let isLoaded = false;
   let flopsPerMs = FIRST_FLOPS_PER_MS;
+  /** Samples that are tried at once. */
   let most = Infinity;
   let times: StepTimes = { hostMs: 0, waitMs: 0, submits: 0 };
 
@@ -235,11 +236,11 @@ export async function createWgslEngine({
     try {
       return await fitting.gradient(batch, target);
     } catch (error) {
-      const rows = Math.ceil(Math.min(most, batch.batchSize) / 2);
-      if (!(error instanceof OutOfMemory) || !onSmallerBatch || rows === Math.min(most, batch.batchSize)) throw error;
-      most = rows;
-      fitting = inMicroBatches(whole, rows);
-      onSmallerBatch(rows);
+      const tried = Math.min(most, batch.batchSize);
+      if (!(error instanceof OutOfMemory) || !onSmallerBatch || tried === 1) throw error;
+      most = Math.ceil(tried / 2);
+      fitting = inMicroBatches(whole, most);
+      onSmallerBatch(most);
       return gradient(batch, target);
     }
   };

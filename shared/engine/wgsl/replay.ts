@@ -17,8 +17,12 @@ export type Replay = {
   readonly dispose: () => void;
 };
 
-/** The device has no memory for the plan's buffers. */
-export class OutOfMemory extends Error {}
+/** The device has no memory for our buffers. Says so in words of its own: drivers have a name each for it. */
+export class OutOfMemory extends Error {
+  constructor(details: string) {
+    super(`out of memory: ${details}`);
+  }
+}
 
 /**
  * Compiles the plan's pipelines, all at once and without blocking, and allocates its buffers. `compiled` holds pipelines of earlier

@@ -1,7 +1,11 @@
 /** @file The compiled step on a GPU (or what plays one) against ONNX Runtime and tfjs: same loss, same gradients, same bits twice. */
-import { afterAll, describe, expect } from "vitest";
+import { afterAll, describe, expect, vi } from "vitest";
 import type { Engine } from "../../../shared/engine/engine.ts";
+import { stepGraph } from "../../../shared/engine/stepGraph.ts";
+import type { StepKind } from "../../../shared/engine/stepKind.ts";
+import { limitsOf } from "../../../shared/engine/wgsl/device.ts";
 import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
+import { compile, type Plan } from "../../../shared/engine/wgsl/plan.ts";
 import { initialParams } from "../../../shared/model/init.ts";
 import { presets } from "../../../shared/model/spec.ts";
 import { createNodeEngine } from "../../../worker-node/engine.ts";
@@ -72,6 +76,45 @@ describe.each(cases)("$name", (given) => {
     await onnx.dispose();
   });
 });
+
+gpuTest(
+  "a batch for which the device has no memory goes in halves, and that is said; one sample is an error",
+  async () => {
+    const given = engineCases[1]!;
+    const { spec, layout, params, batch } = given;
+    const opened = await testDevice();
+    const limits = limitsOf(opened.device);
+    /** As if everything above `fits` samples needed more memory than there is. */
+    const engineWith = async (fits: number): Promise<WgslEngine> => {
+      const planFor = (kind: StepKind, batchSize: number): Plan => {
+        const plan = compile(stepGraph(kind, spec, layout, batchSize), { layout, limits, dropout: spec.dropout });
+        const tooMuch = Array.from({ length: 64 }, () => opened.device.limits.maxBufferSize);
+        return batchSize > fits ? { ...plan, activationBytes: [...plan.activationBytes, ...tooMuch] } : plan;
+      };
+      const engine = await createEngineOn(opened, { spec, layout, planFor });
+      engines.push(engine);
+      await engine.load(params);
+      return engine;
+    };
+    expect(batch.batchSize).toBeGreaterThan(1);
+    const said: string[] = [];
+    const stderr = vi.spyOn(process.stderr, "write").mockImplementation((text) => said.push(String(text)) > 0);
+    try {
+      const [found, whole] = [new Float32Array(layout.length), new Float32Array(layout.length)];
+      const parts = await (await engineWith(1)).gradient(batch, found);
+      expect(said.at(-1)).toBe("the batch does not fit the GPU's memory: it is computed in parts of 1\n");
+      const { lossSum, tokens } = await (await engineFor(given)).gradient(batch, whole);
+      expect(parts.tokens).toBe(tokens);
+      expect(Math.abs(parts.lossSum / lossSum - 1)).toBeLessThan(3e-6);
+      compare(given, found, whole);
+      const engine = await engineWith(0);
+      // Browsers' workers know what to do by these words.
+      await expect(engine.gradient(batch, found)).rejects.toThrow(/^out of memory: /);
+    } finally {
+      stderr.mockRestore();
+    }
+  },
+);
 
 gpuTest("tiny: agrees with ONNX Runtime and tfjs; one submit; little JavaScript", async () => {
   const drawn = engineCase("tiny", { kind: "gpt", ...presets.tiny, vocabulary: 65, dropout: 0 }, 2);
