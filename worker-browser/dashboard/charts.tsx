@@ -1,6 +1,6 @@
 /** @file Which charts there are, and what is in them: from the run's curves to uPlot's columns. */
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import uPlot from "uplot";
 import type { Curves } from "../../shared/wire/dashboard.ts";
 import { bytes, count, duration, fixed, percent, short } from "../pages/format.ts";
@@ -42,6 +42,11 @@ function RangeForm({ feed }: { readonly feed: Feed }): VNode {
   const zoom = feed.zoom.value;
   const [from, setFrom] = useState("");
   const [to, setTo] = useState("");
+  // Set when another part is chosen, here or by dragging, and not held at it: what is typed would go at each drawing.
+  useEffect(() => {
+    setFrom(zoom === null ? "" : String(zoom.from));
+    setTo(zoom === null || zoom.to === Number.MAX_SAFE_INTEGER ? "" : String(zoom.to));
+  }, [zoom]);
   return (
     <form
       class="range"
@@ -53,34 +58,15 @@ function RangeForm({ feed }: { readonly feed: Feed }): VNode {
     >
       <label>
         {text.from}{" "}
-        <input
-          type="number"
-          min="1"
-          value={zoom?.from ?? from}
-          onInput={({ currentTarget }) => setFrom(currentTarget.value)}
-        />{" "}
+        <input type="number" min="1" value={from} onInput={({ currentTarget }) => setFrom(currentTarget.value)} />{" "}
         {/* prettier-ignore */}
       </label>
       <label>
-        {text.to}{" "}
-        <input
-          type="number"
-          min="1"
-          value={zoom === null || zoom.to > 1e12 ? to : zoom.to}
-          onInput={({ currentTarget }) => setTo(currentTarget.value)}
-        />{" "}
+        {text.to} <input type="number" min="1" value={to} onInput={({ currentTarget }) => setTo(currentTarget.value)} />{" "}
         {/* prettier-ignore */}
       </label>
       <button type="submit">{text.show}</button>
-      <button
-        type="button"
-        disabled={zoom === null}
-        onClick={() => {
-          setFrom("");
-          setTo("");
-          feed.show(null);
-        }}
-      >
+      <button type="button" disabled={zoom === null} onClick={() => feed.show(null)}>
         {text.showAll}
       </button>
     </form>

@@ -13,6 +13,10 @@ import { words } from "./words.ts";
 /** A page with more of them would scroll, not show. */
 const MAX_TOKENS = 400;
 
+const INITIAL = { temperature: "0.8", topK: "40", topP: "0.95", seed: "1", tokens: "80" };
+
+type Settings = typeof INITIAL;
+
 const prompt = signal("");
 const written = signal<readonly WrittenToken[]>([]);
 const pointed = signal<number | null>(null);
@@ -21,10 +25,11 @@ const cancel = signal<(() => void) | null>(null);
 
 export function Write({ playground }: { readonly playground: Playground }): VNode {
   const text = words().write;
-  const [settings, setSettings] = useState({ temperature: 0.8, topK: 40, topP: 0.95, seed: 1, tokens: 80 });
+  // As typed: a number put back at each key would make "0." into "0".
+  const [settings, setSettings] = useState(INITIAL);
   const isWriting = cancel.value !== null;
 
-  const number = (name: keyof typeof settings, label: string, min: number, max: number, step: number): VNode => (
+  const number = (name: keyof Settings, label: string, min: number, max: number, step: number): VNode => (
     <label>
       {label}
       <input
@@ -35,7 +40,7 @@ export function Write({ playground }: { readonly playground: Playground }): VNod
         step={step}
         required
         value={settings[name]}
-        onInput={({ currentTarget }) => setSettings({ ...settings, [name]: currentTarget.valueAsNumber })}
+        onInput={({ currentTarget }) => setSettings({ ...settings, [name]: currentTarget.value })}
       />
     </label>
   );
@@ -73,7 +78,7 @@ export function Write({ playground }: { readonly playground: Playground }): VNod
           {number("tokens", text.tokens, 1, MAX_TOKENS, 1)}
           <button
             type="button"
-            onClick={() => setSettings({ ...settings, seed: crypto.getRandomValues(new Uint16Array(1))[0] ?? 0 })}
+            onClick={() => setSettings({ ...settings, seed: String(crypto.getRandomValues(new Uint16Array(1))[0]) })}
           >
             {text.anySeed}
           </button>
@@ -98,11 +103,7 @@ export function Write({ playground }: { readonly playground: Playground }): VNod
 
 const promptLength = signal(0);
 
-async function write(
-  playground: Playground,
-  settings: { temperature: number; topK: number; topP: number; seed: number; tokens: number },
-): Promise<void> {
-  // prettier-ignore
+async function write(playground: Playground, settings: Settings): Promise<void> {
   const version = playground.find(playground.chosen.value);
   const client = playground.client.value;
   if (version === null || client === null) return;
@@ -112,7 +113,14 @@ async function write(
   problem.value = null;
   promptLength.value = start.length;
   playground.text.value = start;
-  const task = client.run(version, { type: "generate", prompt: start, ...settings }, (answer) => {
+  const numbers = {
+    temperature: Number(settings.temperature),
+    topK: Number(settings.topK),
+    topP: Number(settings.topP),
+    seed: Number(settings.seed),
+    tokens: Number(settings.tokens),
+  };
+  const task = client.run(version, { type: "generate", prompt: start, ...numbers }, (answer) => {
     if (answer.type !== "token") return;
     written.value = [...written.value, answer.token];
     playground.text.value += answer.token.piece;

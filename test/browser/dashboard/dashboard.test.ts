@@ -180,7 +180,17 @@ browserTest("a part of the run can be looked at, and all of it again", async () 
   await page.getByRole("button", { name: "Show", exact: true }).click();
   const curves = (await (await asked).json()) as Curves;
   expect(curves.version).toEqual([3, 4, 5, 6, 7, 8, 9]);
+
+  // Another part, typed while this one is shown and the page is drawn anew every second.
+  const drawn = page.waitForFunction((before) => document.querySelector(".run p")?.textContent !== before, await page.locator(".run p").first().textContent()); // prettier-ignore
+  await page.getByLabel("From step").fill("5");
+  await drawn;
+  expect(await page.getByLabel("From step").inputValue()).toBe("5");
+  const again = page.waitForResponse((response) => response.url().includes("from=5&to=9"));
+  await page.getByRole("button", { name: "Show", exact: true }).click();
+  await again;
   await page.getByRole("button", { name: "Show all" }).click();
+  expect(await page.getByLabel("From step").inputValue()).toBe("");
   expect(await page.getByRole("button", { name: "Show all" }).isDisabled()).toBe(true);
 });
 

@@ -113,6 +113,14 @@ browserTest("it writes what the engine writes, the same text for the same seed",
   expect(await page.locator("#computed-by").textContent()).toContain("Computed by cpu");
 });
 
+browserTest("a setting can be typed key by key, a part of a number on the way", async () => {
+  const page = await open();
+  const temperature = page.locator("input[name=temperature]");
+  await temperature.fill("");
+  await temperature.pressSequentially("0.05");
+  expect(await temperature.inputValue()).toBe("0.05");
+});
+
 browserTest("a token tells what else was thought of, with the model's own probabilities, by keyboard too", async () => {
   const page = await open();
   await write(page, PROMPT, { temperature: 0, topK: 5, topP: 1, seed: 1, tokens: 6 });
