@@ -6,9 +6,9 @@ import type { Curves } from "../../shared/wire/dashboard.ts";
 import { bytes, count, duration, fixed, percent, short } from "../pages/format.ts";
 import { efficiencies } from "./answers.ts";
 import { Chart, type ChartSpec } from "./chart.tsx";
-import type { Range } from "./curves.ts";
 import type { Feed } from "./feed.ts";
-import { theme, type Theme } from "./theme.ts";
+import type { Range } from "../pages/plot.tsx";
+import { theme, type Theme } from "../pages/theme.ts";
 import { words, type Words } from "./words.ts";
 
 export function Charts({ feed }: { readonly feed: Feed }): VNode {

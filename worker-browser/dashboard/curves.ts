@@ -1,5 +1,6 @@
 /** @file The run's curves as this page holds them: fetched whole, made longer by live rounds, never longer than a bound. */
 import { CURVES_PATH, type Curves } from "../../shared/wire/dashboard.ts";
+import type { Range } from "../pages/plot.tsx";
 
 /** More than the widest chart has pixels to tell apart at two device pixels each. */
 export const POINTS = 600;
@@ -25,8 +26,6 @@ const COLUMNS = [
   "commitMs",
   "workers",
 ] as const satisfies readonly (keyof Curves)[];
-
-export type Range = { readonly from: number; readonly to: number };
 
 /** @throws Error when the coordinator does not answer as it should. */
 export async function fetchCurves(range: Range | null): Promise<Curves> {

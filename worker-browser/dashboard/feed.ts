@@ -4,7 +4,8 @@ import type { Signal } from "@preact/signals";
 import { LIVE_PATH } from "../../shared/wire/dashboard.ts";
 import type { Curves, LiveEvents, RunEvent, ScalingPoint } from "../../shared/wire/dashboard.ts";
 import type { Status } from "../../shared/wire/status.ts";
-import { append, fetchCurves, POINTS, type Range } from "./curves.ts";
+import type { Range } from "../pages/plot.tsx";
+import { append, fetchCurves, POINTS } from "./curves.ts";
 
 export type Connection =
   { readonly name: "connecting" } | { readonly name: "open" } | { readonly name: "lost"; readonly sinceMs: number };

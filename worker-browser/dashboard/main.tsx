@@ -1,8 +1,8 @@
 /** @file The operator's page: is it healthy, is it learning, who is slow, what would more workers bring. */
-import { render, type VNode } from "preact";
-import "../pages/base.css";
+import type { VNode } from "preact";
 import { count } from "../pages/format.ts";
 import { Header } from "../pages/header.tsx";
+import { showPage } from "../pages/page.ts";
 import * as answers from "./answers.ts";
 import { Charts } from "./charts.tsx";
 import { Controls } from "./controls.tsx";
@@ -109,6 +109,4 @@ function Answers({ feed }: { readonly feed: Feed }): VNode {
   );
 }
 
-const place = document.getElementById("app");
-if (place === null) throw new Error("the page has no place for the dashboard");
-render(<Dashboard feed={openFeed()} />, place);
+showPage(<Dashboard feed={openFeed()} />);

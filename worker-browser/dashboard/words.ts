@@ -1,12 +1,12 @@
 /** @file What the dashboard says, in each language. */
-import { count, duration, fixed, percent, time } from "../pages/format.ts";
+import { about, count, duration, exact, fixed, percent, time } from "../pages/format.ts";
 import { language, type Translated } from "../pages/language.ts";
 import type { Health, Learning, Scale, Slow } from "./answers.ts";
 
 const en = {
   title: "Dashboard",
-  step: (version: number, steps: number) => `step ${count(version)} of ${count(steps)}`,
-  parameters: (value: number) => `${count(value)} parameters`,
+  step: (version: number, steps: number) => `step ${exact(version)} of ${exact(steps)}`,
+  parameters: (value: number) => `${about(value)} parameters`,
   phases: { working: "working", committing: "working", paused: "paused", finished: "finished", failed: "failed" } as Readonly<Record<string, string>>, // prettier-ignore
   connecting: "Connecting to the coordinator…",
   lost: (sinceMs: number) =>
@@ -178,8 +178,8 @@ export type Words = typeof en;
 
 const zh: Words = {
   title: "控制台",
-  step: (version, steps) => `第 ${count(version)} / ${count(steps)} 步`,
-  parameters: (value) => `${count(value)} 个参数`,
+  step: (version, steps) => `第 ${exact(version)} / ${exact(steps)} 步`,
+  parameters: (value) => `${about(value)} 个参数`,
   phases: { working: "进行中", committing: "进行中", paused: "已暂停", finished: "已完成", failed: "失败" },
   connecting: "正在连接协调器……",
   lost: (sinceMs) => `自 ${time(sinceMs)} 起失去连接，正在自动重试；下面是当时的数据。`,

@@ -1,18 +1,29 @@
 /** @file Numbers and times as people read them, in the page's language. */
 import { language } from "./language.ts";
 
+/** 12,345 up to a hundred thousand, then 1.23M. */
 export function count(value: number): string {
-  const notation = value < 100_000 ? "standard" : "compact";
-  return new Intl.NumberFormat(language.value, { notation, maximumFractionDigits: notation === "compact" ? 2 : 0 }).format(value); // prettier-ignore
+  return value < 100_000 ? exact(value) : number({ notation: "compact", maximumFractionDigits: 2 }).format(value);
+}
+
+/** Where each one counts, as in steps: 1,234,567. */
+export function exact(value: number): string {
+  return number({ maximumFractionDigits: 0 }).format(value);
+}
+
+/** For a sentence: 815 thousand. */
+export function about(value: number): string {
+  return number({ notation: "compact", compactDisplay: "long", maximumSignificantDigits: 3 }).format(value);
 }
 
 export function fixed(value: number | null, digits: number): string {
   return value === null || !Number.isFinite(value) ? "–" : value.toFixed(digits);
 }
 
-/** 0.834 → "83 %". */
+/** 0.834 → 83%. A small part is worth its digits: 0.0123 → 1.2%. */
 export function percent(part: number): string {
-  return `${Math.round(100 * part)} %`;
+  const digits = part === 0 || part >= 0.1 ? 0 : part >= 0.001 ? 1 : 3;
+  return number({ style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }).format(part);
 }
 
 /** 3 significant digits, or powers of ten where zeros would have to be counted. */
@@ -22,10 +33,11 @@ export function short(value: number): string {
   return size < 1e-3 || size >= 1e6 ? value.toExponential(1) : String(Number(value.toPrecision(3)));
 }
 
+/** kB, MB, GB of 10³, 10⁶, 10⁹ bytes. */
 export function bytes(value: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   const power = value < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log10(value) / 3));
-  return `${Number((value / 1000 ** power).toPrecision(3))} ${units[power]}`;
+  return `${number({ maximumSignificantDigits: 3 }).format(value / 1000 ** power)} ${units[power]}`;
 }
 
 export function duration(ms: number): string {
@@ -41,4 +53,8 @@ export function time(ms: number): string {
 
 export function dateTime(ms: number): string {
   return new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" }).format(ms); // prettier-ignore
+}
+
+function number(options: Intl.NumberFormatOptions): Intl.NumberFormat {
+  return new Intl.NumberFormat(language.value, options);
 }

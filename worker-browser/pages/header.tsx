@@ -32,7 +32,7 @@ export function Header({ here }: { readonly here: Place }): VNode {
           ))}
           <circle cx="16" cy="16" r="4.5" />
           {hands.map(({ x, y }) => (
-            <circle cx={x} cy={y} r="3" />
+            <circle class="hand" cx={x} cy={y} r="3" />
           ))}
         </svg>
         manyhands

@@ -1,4 +1,4 @@
-/** @file The language of a page: what the visitor chose, else what the browser asks for, else English. */
+/** @file The language of a page: what its address or the visitor chose, else what the browser asks for, else English. */
 import { signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";
 
@@ -11,11 +11,18 @@ export type Translated<Words> = Readonly<Record<Language, Words>>;
 
 const KEY = "manyhands language";
 
-export const language: Signal<Language> = signal(initialLanguage());
+export const language: Signal<Language> = signal("en");
+
+/** Where a page begins. `?language=zh` in its address counts as chosen: it holds on the other pages too. */
+export function recallLanguage(): void {
+  const asked = new URLSearchParams(location.search).get("language");
+  const found = preferredLanguage([asked ?? "", remembered(), ...navigator.languages]);
+  if (asked === null) language.value = found;
+  else chooseLanguage(found);
+}
 
 export function chooseLanguage(chosen: Language): void {
   language.value = chosen;
-  document.documentElement.lang = chosen;
   try {
     localStorage.setItem(KEY, chosen);
   } catch {
@@ -23,11 +30,10 @@ export function chooseLanguage(chosen: Language): void {
   }
 }
 
-function initialLanguage(): Language {
-  const wanted = [remembered(), ...navigator.languages].map((tag) => tag.slice(0, 2).toLowerCase());
-  const known = wanted.find((tag) => Object.hasOwn(languages, tag)) as Language | undefined;
-  document.documentElement.lang = known ?? "en";
-  return known ?? "en";
+/** The first of these tags that there is; English otherwise. */
+export function preferredLanguage(tags: readonly string[]): Language {
+  const known = tags.map((tag) => tag.toLowerCase().split("-")[0] ?? "").find((tag) => Object.hasOwn(languages, tag));
+  return (known as Language | undefined) ?? "en";
 }
 
 function remembered(): string {

@@ -2,9 +2,9 @@
  * @file See the model: write with it, see what it attends to, and which words it uses alike. In the page's address, for tests:
  * `?backend=webgpu|webgl|wasm|cpu` uses only that one.
  */
-import { render, type VNode } from "preact";
-import "../pages/base.css";
+import type { VNode } from "preact";
 import { Header } from "../pages/header.tsx";
+import { showPage } from "../pages/page.ts";
 import type { TfjsBackend } from "../messages.ts";
 import { Attention, lookAgain } from "./attention.tsx";
 import { WordMap } from "./map.tsx";
@@ -96,10 +96,8 @@ function Versions({ playground }: { readonly playground: Playground }): VNode {
   );
 }
 
-const place = document.getElementById("app");
-if (place === null) throw new Error("the page has no place for the playground");
 /** Not from engine.ts: the page would load what only its thread needs. */
 const backends: readonly TfjsBackend[] = ["webgpu", "webgl", "wasm", "cpu"];
 const wanted = new URLSearchParams(location.search).get("backend");
 const playground = createPlayground(backends.find((backend) => backend === wanted) ?? null);
-render(<Page playground={playground} />, place);
+showPage(<Page playground={playground} />);

@@ -1,18 +1,18 @@
 /** @file The page: a {@link View} and the volunteer's preferences, as elements. Every word comes from the language's table. */
 import type { ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import { exact, fixed, percent } from "../pages/format.ts";
+import { Header } from "../pages/header.tsx";
 import type { ChartProps } from "./chart.tsx";
 import type { Curve } from "./curve.ts";
-import { languages } from "./language.ts";
-import type { Language, LanguageCode } from "./language.ts";
 import { INTENSITIES, MAX_NAME_LENGTH } from "./preferences.ts";
 import type { Preferences } from "./preferences.ts";
+import { say } from "./say.ts";
 import type { Action, View } from "./words.ts";
 
 export type AppProps = {
   readonly view: View;
   readonly preferences: Preferences;
-  readonly language: Language;
   /** Null until the coordinator was asked. */
   readonly curve: Curve | null;
   /** Null where the browser does not tell. */
@@ -24,34 +24,25 @@ export type AppProps = {
 };
 
 export function App(props: AppProps): JSX.Element {
-  const { view, language, preferences, onPreferences } = props;
+  const { view } = props;
   return (
-    <>
-      <header>
-        <Logo />
-        <p class="brand">manyhands</p>
-        <nav aria-label={language.say("pages")}>
-          <a href="playground">{language.say("playground")}</a>
-          <a href="dashboard">{language.say("dashboard")}</a>
-        </nav>
-        <Languages code={preferences.language} onChange={(code) => onPreferences({ language: code })} />
-      </header>
+    <div class="page">
+      <Header here="volunteer" />
       <main>
         <Hero {...props} />
-        {view.mine !== null && <Mine mine={view.mine} language={language} />}
+        {view.mine !== null && <Mine mine={view.mine} />}
         <Run {...props} />
         <Rules {...props} />
-        <Privacy language={language} />
+        <Privacy />
       </main>
-    </>
+    </div>
   );
 }
 
-function Hero({ view, language, onAction, onPause }: AppProps): JSX.Element {
-  const { say } = language;
+function Hero({ view, onAction, onPause }: AppProps): JSX.Element {
   const { button, pause } = view;
   return (
-    <section class="hero" aria-labelledby="title">
+    <section class="card hero" aria-labelledby="title">
       <h1 id="title">{say("title")}</h1>
       <p class="lead">{say("lead")}</p>
       <p class="about" id="about">
@@ -96,8 +87,7 @@ function Hero({ view, language, onAction, onPause }: AppProps): JSX.Element {
   );
 }
 
-function Mine({ mine, language }: { mine: NonNullable<View["mine"]>; language: Language }): JSX.Element {
-  const { say } = language;
+function Mine({ mine }: { mine: NonNullable<View["mine"]> }): JSX.Element {
   return (
     <section id="mine" aria-labelledby="mine-title">
       <h2 id="mine-title">{say("mine")}</h2>
@@ -121,8 +111,7 @@ function Mine({ mine, language }: { mine: NonNullable<View["mine"]>; language: L
   );
 }
 
-function Run({ view, language, curve }: AppProps): JSX.Element {
-  const { say } = language;
+function Run({ view, curve }: AppProps): JSX.Element {
   const { run } = view;
   return (
     <section aria-labelledby="run-title">
@@ -134,7 +123,7 @@ function Run({ view, language, curve }: AppProps): JSX.Element {
           <progress id="bar" max={1} value={run.done ?? undefined} aria-labelledby="steps" />
           <p id="steps">{run.steps}</p>
         </div>
-        <Curves curve={curve} language={language} />
+        <Curves curve={curve} />
         <p class="note">{run.lossHint}</p>
       </div>
       <dl class="tiles">
@@ -148,8 +137,7 @@ function Run({ view, language, curve }: AppProps): JSX.Element {
 }
 
 /** The chart, once there is a curve to draw and the code that draws it has arrived. */
-function Curves({ curve, language }: { curve: Curve | null; language: Language }): JSX.Element {
-  const { say, exact } = language;
+function Curves({ curve }: { curve: Curve | null }): JSX.Element {
   const [Chart, setChart] = useState<ComponentType<ChartProps> | null>(null);
   const isWorthwhile = curve !== null && curve.version.length > 1;
   useEffect(() => {
@@ -159,17 +147,16 @@ function Curves({ curve, language }: { curve: Curve | null; language: Language }
   if (curve === null || (isWorthwhile && Chart === null)) return <p class="chart empty">{say("curveLoading")}</p>;
   if (!isWorthwhile || Chart === null) return <p class="chart empty">{say("curveEmpty")}</p>;
   const label = say("curveLabel", {
-    first: (curve.loss[0] ?? 0).toFixed(3),
+    first: fixed(curve.loss[0] ?? null, 3),
     from: exact(curve.version[0] ?? 0),
-    last: (curve.loss.at(-1) ?? 0).toFixed(3),
+    last: fixed(curve.loss.at(-1) ?? null, 3),
     to: exact(curve.version.at(-1) ?? 0),
   });
   const names = { step: say("curveStep"), train: say("trainLoss"), validation: say("validationLoss") };
   return <Chart curve={curve} label={label} names={names} />;
 }
 
-function Rules({ view, language, preferences, pluggedIn, canStayAwake, onPreferences }: AppProps): JSX.Element {
-  const { say } = language;
+function Rules({ view, preferences, pluggedIn, canStayAwake, onPreferences }: AppProps): JSX.Element {
   return (
     <section aria-labelledby="rules-title">
       <h2 id="rules-title">{say("rules")}</h2>
@@ -188,7 +175,7 @@ function Rules({ view, language, preferences, pluggedIn, canStayAwake, onPrefere
                   onChange={() => onPreferences({ intensity })}
                 />
                 <span>
-                  {say(`intensity${100 * intensity}` as "intensity25")} <small>{language.percent(intensity)}</small>
+                  {say(`intensity${100 * intensity}` as "intensity25")} <small>{percent(intensity)}</small>
                 </span>
               </label>
             ))}
@@ -252,7 +239,7 @@ function Rules({ view, language, preferences, pluggedIn, canStayAwake, onPrefere
   );
 }
 
-function Privacy({ language: { say } }: { language: Language }): JSX.Element {
+function Privacy(): JSX.Element {
   return (
     <section aria-labelledby="privacy-title">
       <h2 id="privacy-title">{say("privacy")}</h2>
@@ -328,32 +315,5 @@ function Switch({ id, label, hint, disabled, checked, onChange }: SwitchProps): 
         </p>
       )}
     </div>
-  );
-}
-
-function Languages({ code, onChange }: { code: LanguageCode; onChange: (code: LanguageCode) => void }): JSX.Element {
-  return (
-    <div class="languages">
-      {(Object.keys(languages) as LanguageCode[]).map((each) => (
-        <button key={each} type="button" lang={each} aria-pressed={each === code} onClick={() => onChange(each)}>
-          {languages[each].language}
-        </button>
-      ))}
-    </div>
-  );
-}
-
-/** One hub, six hands; style.css moves them while this tab really works. */
-const HANDS = [[16, 4.5], [26, 10.2], [26, 21.8], [16, 27.5], [6, 21.8], [6, 10.2]] as const; // prettier-ignore
-
-function Logo(): JSX.Element {
-  return (
-    <svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
-      <path d={HANDS.map(([x, y]) => `M16 16L${x} ${y}`).join("")} />
-      <circle cx="16" cy="16" r="4.5" />
-      {HANDS.map(([x, y]) => (
-        <circle key={`${x} ${y}`} class="hand" cx={x} cy={y} r="3" />
-      ))}
-    </svg>
   );
 }

@@ -4,13 +4,11 @@
  * `?language=en|zh` · `#token=…`, as in an invite: what stands behind # is sent to no server, and so is in no log.
  */
 import { effect, signal } from "@preact/signals";
-import { render } from "preact";
+import { showPage } from "../pages/page.ts";
 import "./style.css";
 import { App } from "./app.tsx";
 import { emptyCurve, extendCurve, MAX_POINTS, readCurve } from "./curve.ts";
 import type { Curve } from "./curve.ts";
-import { createLanguage, languages } from "./language.ts";
-import type { LanguageCode } from "./language.ts";
 import { watchOverview } from "./overview.ts";
 import type { OverviewState } from "./overview.ts";
 import { MAX_NAME_LENGTH, recallData, recallPreferences, rememberData, rememberPreferences } from "./preferences.ts";
@@ -109,32 +107,24 @@ function phaseOf(state: VolunteerState): string {
 
 /** What the address says goes before what was kept. */
 function withParameters(recalled: Preferences): Preferences {
-  const [name, language] = [parameters.get("name"), parameters.get("language")];
-  return {
-    ...recalled,
-    ...(name === null ? {} : { name: name.slice(0, MAX_NAME_LENGTH) }),
-    ...(language !== null && language in languages ? { language: language as LanguageCode } : {}),
-  };
+  const name = parameters.get("name");
+  return name === null ? recalled : { ...recalled, name: name.slice(0, MAX_NAME_LENGTH) };
 }
 
 function Page() {
-  const language = createLanguage(preferences.value.language);
   const view = describe({
     state: volunteering.value,
     overview: overview.value,
     preferences: preferences.value,
     paused: paused.value,
     nowMs: performance.now(),
-    language,
   });
-  document.documentElement.lang = language.code;
   document.body.dataset["tone"] = view.tone;
   document.title = view.tone === "idle" ? "manyhands" : `${view.headline} · manyhands`;
   return (
     <App
       view={view}
       preferences={preferences.value}
-      language={language}
       curve={curve.value}
       pluggedIn={situation.value.pluggedIn}
       canStayAwake={canStayAwake()}
@@ -145,5 +135,5 @@ function Page() {
   );
 }
 
-render(<Page />, document.getElementById("page")!);
+showPage(<Page />);
 if (parameters.has("join")) onAction("join");

@@ -1,14 +1,11 @@
 /** @file What the volunteer set, kept between visits in this browser, and the bytes of the last hour beside it. */
 import * as z from "zod/mini";
 import type { DataRecord, GuestPreferences } from "../guest.ts";
-import { languages, preferredLanguage } from "./language.ts";
-import type { LanguageCode } from "./language.ts";
 
 export type Preferences = GuestPreferences & {
   /** Shown to the operator and on the board; empty: anonymous. */
   readonly name: string;
   readonly stayAwake: boolean;
-  readonly language: LanguageCode;
 };
 
 /** What the wire and the coordinator take. */
@@ -20,7 +17,6 @@ export const INTENSITIES = [0.25, 0.5, 0.75, 1] as const;
 const PREFERENCES_KEY = "manyhands preferences";
 const DATA_KEY = "manyhands data";
 
-const codes = Object.keys(languages) as [LanguageCode, ...LanguageCode[]];
 const stored = z.partial(
   z.object({
     name: z.string().check(z.maxLength(MAX_NAME_LENGTH)),
@@ -28,7 +24,6 @@ const stored = z.partial(
     onlyPluggedIn: z.boolean(),
     megabytesPerHour: z.nullable(z.number().check(z.minimum(1))),
     stayAwake: z.boolean(),
-    language: z.enum(codes),
   }),
 );
 const storedData = z.array(z.tuple([z.int(), z.number().check(z.minimum(0))])).check(z.maxLength(60));
@@ -42,7 +37,6 @@ export function recallPreferences(): Preferences {
     onlyPluggedIn: found.onlyPluggedIn ?? false,
     megabytesPerHour: found.megabytesPerHour ?? null,
     stayAwake: found.stayAwake ?? false,
-    language: found.language ?? preferredLanguage(navigator.languages),
   };
 }
 

@@ -2,9 +2,10 @@
 import type { Backend } from "../../shared/engine/engine.ts";
 import type { SessionState } from "../../shared/worker/session.ts";
 import type { WarmUp } from "../messages.ts";
-import type { Language } from "./language.ts";
+import { about, bytes, count, exact, fixed, percent } from "../pages/format.ts";
 import type { OverviewState } from "./overview.ts";
 import type { Preferences } from "./preferences.ts";
+import { say } from "./say.ts";
 import type { VolunteerState } from "./volunteer.ts";
 
 /** What the main button does. */
@@ -58,36 +59,27 @@ export function describe({
   preferences,
   paused,
   nowMs,
-  language,
 }: {
   readonly state: VolunteerState;
   readonly overview: OverviewState;
   readonly preferences: Preferences;
   readonly paused: boolean;
   readonly nowMs: number;
-  readonly language: Language;
 }): View {
   const session = state.name === "joined" || state.name === "over" ? state.session : null;
-  const { say } = language;
   return {
-    ...status(state, overview, preferences, nowMs, language),
+    ...status(state, overview, preferences, nowMs),
     pause: state.name === "joined" ? { label: say(paused ? "resume" : "pause"), isPaused: paused } : null,
-    run: run(state, session, overview, language),
-    mine: mine(state, session, language),
-    data: data(state, language),
+    run: run(state, session, overview),
+    mine: mine(state, session),
+    data: data(state),
   };
 }
 
 type Status = Pick<View, "tone" | "headline" | "detail" | "reason" | "button">;
 type Said = Omit<Status, "button">;
 
-function status(
-  state: VolunteerState,
-  overview: OverviewState,
-  preferences: Preferences,
-  nowMs: number,
-  { say, bytes }: Language,
-): Status {
+function status(state: VolunteerState, overview: OverviewState, preferences: Preferences, nowMs: number): Status {
   const join = { label: say("join"), action: "join" } as const;
   const again = { label: say("joinAgain"), action: "join" } as const;
   switch (state.name) {
@@ -111,7 +103,7 @@ function status(
       return { tone: "done", headline: say("stopped"), detail: say("stoppedDetail"), reason: "", button: again };
     case "joined":
       return {
-        ...atWork(state, preferences, nowMs, say, bytes),
+        ...atWork(state, preferences, nowMs),
         button: { label: say("stop"), action: "stop" },
       };
     default:
@@ -123,8 +115,6 @@ function atWork(
   { session, warmUp, usage, lastWorkMs }: Extract<VolunteerState, { name: "joined" }>,
   preferences: Preferences,
   nowMs: number,
-  say: Language["say"],
-  bytes: Language["bytes"],
 ): Said {
   const phase = session?.phase ?? { name: "connecting" };
   const notice = session?.notice ?? null;
@@ -133,7 +123,7 @@ function atWork(
     case "greeting":
       return { tone: "busy", headline: say("connecting"), detail: say("connectingDetail"), reason: sentence(notice) };
     case "loading":
-      return { tone: "busy", headline: say("loading"), detail: gettingReady(warmUp, say, bytes), reason: sentence(notice) }; // prettier-ignore
+      return { tone: "busy", headline: say("loading"), detail: gettingReady(warmUp), reason: sentence(notice) }; // prettier-ignore
     case "working": {
       if (nowMs - lastWorkMs < IDLE_AFTER_MS) {
         return { tone: "working", headline: say("training"), detail: say("trainingDetail"), reason: "" };
@@ -165,7 +155,7 @@ function atWork(
   }
 }
 
-function gettingReady(warmUp: WarmUp | null, say: Language["say"], bytes: Language["bytes"]): string {
+function gettingReady(warmUp: WarmUp | null): string {
   // A download that is over is not what is waited for.
   if (warmUp === null || (warmUp.name === "download" && warmUp.bytes === warmUp.totalBytes))
     return say("loadingDetail");
@@ -175,12 +165,7 @@ function gettingReady(warmUp: WarmUp | null, say: Language["say"], bytes: Langua
   return say("loadingBytesOf", { done, total: bytes(warmUp.totalBytes) });
 }
 
-function run(
-  state: VolunteerState,
-  session: SessionState | null,
-  overview: OverviewState,
-  { say, count, about, exact }: Language,
-): View["run"] {
+function run(state: VolunteerState, session: SessionState | null, overview: OverviewState): View["run"] {
   const known = overview.name === "known" ? overview : null;
   const progress = session?.progress ?? null;
   // Whichever is fresher: the coordinator's messages while this tab takes part, its status page otherwise.
@@ -192,15 +177,15 @@ function run(
     about: known === null ? say("aboutUnknown") : (known.about ?? say("aboutRun", { parameters: about(known.parameters), corpus: known.corpus })), // prettier-ignore
     done: now === null || now.steps === 0 ? null : Math.min(1, now.version / now.steps),
     steps: now === null ? say("unknown") : say("runProgress", { version: exact(now.version), steps: exact(now.steps) }),
-    trainLoss: loss(now?.trainLoss ?? null, say),
-    validationLoss: loss(now?.validationLoss ?? null, say),
-    lossHint: model === null ? say("lossHint") : say("lossHintGuess", { guess: loss(Math.log(model.vocabulary), say) }),
+    trainLoss: fixed(now?.trainLoss ?? null, 3),
+    validationLoss: fixed(now?.validationLoss ?? null, 3),
+    lossHint: model === null ? say("lossHint") : say("lossHintGuess", { guess: fixed(Math.log(model.vocabulary), 3) }),
     speed: now === null || !isLive ? say("unknown") : count(now.tokensPerSecond),
     workers: now === null || !isLive ? say("unknown") : count(now.workers),
   };
 }
 
-function mine(state: VolunteerState, session: SessionState | null, { say, count, percent }: Language): View["mine"] {
+function mine(state: VolunteerState, session: SessionState | null): View["mine"] {
   if (state.name === "idle" || state.name === "elsewhere" || state.name === "moved") return null;
   const engine = session?.engine ?? null;
   if (state.name === "over" && engine === null) return null;
@@ -229,7 +214,7 @@ function mine(state: VolunteerState, session: SessionState | null, { say, count,
   };
 }
 
-function data(state: VolunteerState, { say, bytes }: Language): string {
+function data(state: VolunteerState): string {
   const usage = state.name === "joined" ? state.usage : null;
   if (usage === null || usage.bytesLastHour === 0) return "";
   return say("dataNow", { used: bytes(usage.bytesLastHour), round: bytes(usage.roundBytes) });
@@ -242,10 +227,6 @@ const backendNames: Readonly<Record<Backend, string>> = {
   wasm: "WebAssembly",
   cpu: "JavaScript",
 };
-
-function loss(value: number | null, say: Language["say"]): string {
-  return value === null ? say("unknown") : value.toFixed(3);
-}
 
 function sentence(text: string | null): string {
   const trimmed = (text ?? "").trim();

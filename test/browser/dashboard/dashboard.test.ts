@@ -78,7 +78,7 @@ browserTest("what it shows is what /status, the ledger and the snapshots say", a
   const page = await open();
   await page.locator(".phase", { hasText: "paused" }).waitFor();
   expect(await page.locator(".run p").first().textContent()).toContain(
-    `step ${status.version.toLocaleString("en")} of 1M`,
+    `step ${status.version.toLocaleString("en")} of 1,000,000`,
   );
   expect(await page.locator("#reason").textContent()).toBe(status.reason);
 

@@ -17,6 +17,7 @@ import { layoutOf, type ParamLayout } from "../../../shared/numerics/layout.ts";
 import type { Tokenizer } from "../../../shared/tokenizer/tokenizer.ts";
 import { readTokenizerJson } from "../../../shared/tokenizer/tokenizerJson.ts";
 import type { Checkpoint, Checkpoints } from "../../../shared/wire/dashboard.ts";
+import { percent } from "../../../worker-browser/pages/format.ts";
 import { headOf, strongest } from "../../../worker-browser/playground/headSummary.ts";
 import { visible } from "../../../worker-browser/playground/token.ts";
 import { violations } from "../../support/axe.ts";
@@ -134,7 +135,7 @@ browserTest("a token tells what else was thought of, with the model's own probab
   const expected = Array.from(logits, (logit, id) => ({ p: Math.exp(logit - largest) / total, id }))
     .sort((a, b) => b.p - a.p)
     .slice(0, 10)
-    .map(({ p, id }) => `${visible(new TextDecoder().decode(tokenizer.bytesOf(id)))}${Math.round(100 * p)} %`);
+    .map(({ p, id }) => `${visible(new TextDecoder().decode(tokenizer.bytesOf(id)))}${percent(p)}`);
 
   await page.locator(".token").first().hover();
   expect(await page.locator(".alternatives tbody tr").allTextContents()).toEqual(expected);
@@ -167,7 +168,7 @@ browserTest("attention is the engine's, in every head, in an early and in a late
       const attention = headOf(maps, 0, head);
       const rows = await page.locator(".side").nth(index).locator("tbody tr").allTextContents();
       const expected = labels.map((label, query) => {
-        const cells = strongest(attention, query, 3).map(({ key, p }) => `${key + 1} ${visible(labels[key]!)} ${Math.round(100 * p)} %`); // prettier-ignore
+        const cells = strongest(attention, query, 3).map(({ key, p }) => `${key + 1} ${visible(labels[key]!)} ${percent(p)}`); // prettier-ignore
         return `${query + 1} ${visible(label)}${cells.join("")}`;
       });
       expect(rows).toEqual(expected);

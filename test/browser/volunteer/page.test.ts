@@ -2,11 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import axe from "axe-core";
 import pixelmatch from "pixelmatch";
 import { PNG } from "pngjs";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
+import { violations } from "../../support/axe.ts";
 import { browserTest, hasChromium, launchChromium } from "../../support/chromium.ts";
 import { answerCurves, answerStatus, scriptSession, type ServedPages, servePages } from "../../support/pages.ts";
 import type { PageToSession } from "../../../worker-browser/messages.ts";
@@ -81,8 +81,8 @@ browserTest("a visitor sees what the run is before joining it, and loads no engi
 browserTest("one press joins, by keyboard too; the tab shows its part", async () => {
   await scriptSession(context, [working]);
   const page = await open();
-  // The links to the other pages and the two languages come first.
-  for (let times = 0; times < 5; times++) await page.keyboard.press("Tab");
+  // The links to the pages and the languages come first.
+  for (let times = 0; times < 6; times++) await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   await reads(page, "headline", "Training");
   await reads(page, "backend", "WebGPU");
@@ -261,10 +261,15 @@ browserTest("the page speaks Chinese to who asks for it, and remembers", async (
   const page = await open();
   await reads(page, "headline", "随时可以开始");
   expect(await page.locator("html").getAttribute("lang")).toBe("zh");
-  await page.getByRole("button", { name: "English" }).click();
+  await page.getByLabel("语言").selectOption("en");
   await reads(page, "headline", "Ready when you are");
   await page.reload();
   await reads(page, "headline", "Ready when you are");
+  await page.goto(`${pages.url}?language=zh`);
+  await reads(page, "headline", "随时可以开始");
+  await page.getByRole("link", { name: "看模型" }).waitFor();
+  await page.goto(`${pages.url}dashboard.html`);
+  await page.getByRole("heading", { name: "检查点" }).waitFor();
 });
 
 browserTest("[axe] no violation, before, during and in trouble, in light and dark", async () => {
@@ -306,13 +311,3 @@ browserTest("[screenshots] the pages look as in docs/img", async () => {
     expect(different / (kept.width * kept.height), picture.name).toBeLessThan(0.02);
   }
 });
-
-/** What axe has to say, by rule; all of its rules unless some are named. */
-async function violations(page: Page, rules: readonly string[] | null = null): Promise<string[]> {
-  await page.evaluate(axe.source);
-  const found = await page.evaluate(
-    (only) => (globalThis as unknown as { axe: typeof axe }).axe.run(only === null ? {} : { runOnly: [...only] }),
-    rules,
-  );
-  return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`.slice(0, 500));
-}

@@ -36,8 +36,6 @@ export async function takePicture(browser: Browser, url: string, picture: Pictur
     await page.locator("#run-name", { hasText: status.run }).waitFor();
     if (state !== null) await page.locator("#data", { hasText: "MB" }).waitFor();
     await page.locator("canvas").waitFor();
-    // Machines that make these pictures need not have a Chinese font.
-    await page.addStyleTag({ content: ".languages { visibility: hidden; }" });
     return await page.screenshot();
   } finally {
     await context.close();

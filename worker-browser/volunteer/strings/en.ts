@@ -1,9 +1,5 @@
-/** @file Every word of the page, in English. `{name}` is filled in by language.ts. */
+/** @file Every word of the page, in English. `{name}` is filled in by say.ts. */
 export const en = {
-  language: "English",
-  pages: "Other pages",
-  playground: "See the model",
-  dashboard: "Dashboard",
   title: "Train a language model, together",
   lead: "Many browsers share the work of training one model. Lend this tab, and it becomes one more hand.",
   aboutRun: "This run trains a language model with {parameters} parameters on “{corpus}”.",

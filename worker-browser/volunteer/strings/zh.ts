@@ -1,11 +1,7 @@
 /** @file Every word of the page, in Chinese (simplified). */
-import type { Strings } from "../language.ts";
+import type { Strings } from "../say.ts";
 
 export const zh: Strings = {
-  language: "中文",
-  pages: "其他页面",
-  playground: "看看模型",
-  dashboard: "仪表盘",
   title: "一起训练一个语言模型",
   lead: "许多浏览器分担训练同一个模型的工作。借出这个标签页，它就成为其中的一只手。",
   aboutRun: "本次运行用“{corpus}”训练一个有 {parameters} 个参数的语言模型。",

@@ -1,12 +1,15 @@
-import { describe as group, expect, test } from "vitest";
+import { beforeEach, describe as group, expect, test } from "vitest";
 import { initialSession, type SessionState } from "../../../../shared/worker/session.ts";
 import type { Usage } from "../../../../worker-browser/messages.ts";
-import { createLanguage } from "../../../../worker-browser/volunteer/language.ts";
-import type { LanguageCode } from "../../../../worker-browser/volunteer/language.ts";
+import { language } from "../../../../worker-browser/pages/language.ts";
 import type { OverviewState } from "../../../../worker-browser/volunteer/overview.ts";
 import type { Preferences } from "../../../../worker-browser/volunteer/preferences.ts";
 import type { VolunteerState } from "../../../../worker-browser/volunteer/volunteer.ts";
 import { describe, type View } from "../../../../worker-browser/volunteer/words.ts";
+
+beforeEach(() => {
+  language.value = "en";
+});
 
 const known: OverviewState = {
   name: "known",
@@ -56,7 +59,6 @@ const preferences: Preferences = {
   megabytesPerHour: null,
   name: "",
   stayAwake: false,
-  language: "en",
 };
 
 type Joined = Extract<VolunteerState, { name: "joined" }>;
@@ -71,15 +73,13 @@ type Circumstances = {
   readonly nowMs?: number;
   readonly megabytesPerHour?: number | null;
   readonly paused?: boolean;
-  readonly code?: LanguageCode;
 };
 
 function see(
   state: VolunteerState,
-  { overview = known, nowMs = 0, megabytesPerHour = null, paused = false, code = "en" }: Circumstances = {},
+  { overview = known, nowMs = 0, megabytesPerHour = null, paused = false }: Circumstances = {},
 ): View {
-  const language = createLanguage(code);
-  return describe({ state, overview, preferences: { ...preferences, megabytesPerHour }, paused, nowMs, language });
+  return describe({ state, overview, preferences: { ...preferences, megabytesPerHour }, paused, nowMs });
 }
 
 /** Seen while resting for this reason. */
@@ -197,7 +197,8 @@ group("the words of the page", () => {
   });
 
   test("in Chinese", () => {
-    const view = see({ name: "idle" }, { code: "zh" });
+    language.value = "zh";
+    const view = see({ name: "idle" });
     expect(view.button.label).toBe("搭把手");
     expect(view.run.about).toContain("81.5万 个参数");
   });
