@@ -13,8 +13,8 @@ const NOTHING: Found = { list: null, problem: null };
 
 export function WordMap({ playground }: { readonly playground: Playground }): VNode {
   const t = words().map;
-  const [token, setToken] = useState("");
-  const [three, setThree] = useState({ a: "", b: "", c: "" });
+  const [token, setToken] = useState("people");
+  const [three, setThree] = useState({ a: "man", b: "men", c: "nation" });
   const [near, setNear] = useState(NOTHING);
   const [like, setLike] = useState(NOTHING);
   return (

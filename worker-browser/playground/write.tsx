@@ -17,7 +17,10 @@ const INITIAL = { temperature: "0.8", topK: "40", topP: "0.95", seed: "1", token
 
 type Settings = typeof INITIAL;
 
-const prompt = signal("");
+/** Common words, so that most runs can go on from it at a press. */
+const EXAMPLE = "The people of the";
+
+const prompt = signal(EXAMPLE);
 const written = signal<readonly WrittenToken[]>([]);
 const pointed = signal<number | null>(null);
 const problem = signal<string | null>(null);

@@ -71,10 +71,10 @@ browserTest("a visitor sees what the run is before joining it, and loads no engi
   const scripts = requested.filter((path) => path.endsWith(".js")).map((path) => path.replace(/-.{8}\.js$/, ""));
   expect(scripts.filter((path) => !path.includes("rolldown-runtime")).sort()).toEqual([
     "/assets/chart",
-    "/assets/index",
     // What the other pages use too.
-    "/assets/jsxRuntime",
-    "/assets/uPlot.min",
+    "/assets/header",
+    "/assets/index",
+    "/assets/plot",
   ]);
 });
 
@@ -261,7 +261,7 @@ browserTest("the page speaks Chinese to who asks for it, and remembers", async (
   const page = await open();
   await reads(page, "headline", "随时可以开始");
   expect(await page.locator("html").getAttribute("lang")).toBe("zh");
-  await page.getByLabel("语言").selectOption("en");
+  await page.getByLabel("语言", { exact: true }).selectOption("en");
   await reads(page, "headline", "Ready when you are");
   await page.reload();
   await reads(page, "headline", "Ready when you are");
