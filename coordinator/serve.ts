@@ -42,6 +42,7 @@ import { openSockets } from "./edge/sockets.ts";
 import { ADMIN_TOKEN_FILE, newSecret, sameSecret, secretFile } from "./edge/secret.ts";
 import { adminApi } from "./edge/adminApi.ts";
 import { openInvites } from "./edge/invites.ts";
+import { createStepGraphs } from "./edge/stepGraphs.ts";
 import { createEventLog } from "./store/eventLog.ts";
 import { createGate } from "./edge/gate.ts";
 import { createGuardedServer, guardHttp } from "./edge/httpGuard.ts";
@@ -384,6 +385,12 @@ export async function serve(options: ServeOptions): Promise<Served> {
     snapshotDir,
     dashboard,
     admin,
+    stepGraphs: createStepGraphs({
+      run: description,
+      examined: spec.admission,
+      signal: stopping.signal,
+      onProblem: (text) => logEvent("step-graphs", text),
+    }),
     onError,
   });
   const answer = getRequestListener(app.fetch);

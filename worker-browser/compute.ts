@@ -2,6 +2,7 @@
 import type { Engine } from "../shared/engine/engine.ts";
 import { createCompute } from "../shared/worker/compute.ts";
 import { chooseEngine, COMPILED } from "./engine.ts";
+import type { Fallback } from "../shared/wire/protocol.ts";
 import type { ComputeToSession, EngineChoice, SessionToCompute } from "./messages.ts";
 import { inMicroBatches } from "../shared/engine/microBatch.ts";
 import { createFetcher } from "./shards.ts";
@@ -13,18 +14,33 @@ const REPORT_DOWNLOAD_MS = 100;
 
 const post = (message: ComputeToSession, transfer: ArrayBuffer[] = []): void => self.postMessage(message, { transfer });
 
+const fetchBytes = createFetcher({
+  onProgress: reportDownload(),
+  onFetched: (bytes, url) => post({ type: "fetched", bytes, isSnapshot: url.includes("/snapshots/") }),
+});
+
+/** Engines whose answer to the examination was wrong, and whether the last one was the compiled step. */
+const refused: Fallback[] = [];
+let wasCompiled = false;
+
 const compute = createCompute({
-  createEngine: async (run, layout, wrong) => {
+  createEngine: async (run, layout, wrong, url) => {
+    // Where only the compiled step was wrong, the same backend goes on op by op.
+    for (const { backend, reason } of wrong.slice(refused.length)) {
+      refused.push({ backend, reason: wasCompiled ? COMPILED + reason : reason });
+    }
     const chosen = await chooseEngine({
       spec: run.model,
       layout,
       force: choice.force,
-      avoid: [...choice.avoid, ...wrong],
+      avoid: [...choice.avoid, ...refused],
+      graphs: { url, fetchBytes },
       onCompiled: (programs) => post({ type: "warmUp", warmUp: { name: "compile", programs } }),
     }).catch((error: unknown) => {
       post({ type: "unable", reason: error instanceof Error ? error.message : String(error) });
       throw error;
     });
+    wasCompiled = chosen.isCompiled;
     post({ type: "device", device: chosen.device });
     const { backend } = chosen.engine;
     const broken = (reason: string, rows: number | null): void =>
@@ -39,10 +55,7 @@ const compute = createCompute({
     const { rows } = choice;
     return { engine: rows === null ? engine : inMicroBatches(engine, rows), fallbacks: chosen.fallbacks };
   },
-  fetchBytes: createFetcher({
-    onProgress: reportDownload(),
-    onFetched: (bytes, url) => post({ type: "fetched", bytes, isSnapshot: url.includes("/snapshots/") }),
-  }),
+  fetchBytes,
   emit: (event, transfer) => post({ type: "event", event }, transfer),
   nowMs: () => performance.now(),
   pause: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),

@@ -3,6 +3,7 @@
  * back does not download them again. Whoever asked verifies what was fetched; what was kept is verified here, or one bad
  * download would come back for ever.
  */
+import { GRAPH_INDEX_FILE } from "../shared/engine/graphIndex.ts";
 import { MANIFEST_FILE, parseManifest } from "../shared/data/manifest.ts";
 
 export type FetchBytes = (url: string, range?: { start: number; end: number }) => Promise<Uint8Array>;
@@ -37,8 +38,12 @@ export function createFetcher({ onProgress, onFetched }: FetcherPorts): FetchByt
       return bytes;
     }
     const isManifest = url.endsWith(`/${MANIFEST_FILE}`);
-    // Another corpus may be served at the same address later: its description must not be an old one.
-    const bytes = await fetchWhole(url, isManifest ? "no-cache" : "default", onProgress);
+    // Another corpus or model may be served at the same address later: its description must not be an old one.
+    const bytes = await fetchWhole(
+      url,
+      isManifest || url.endsWith(`/${GRAPH_INDEX_FILE}`) ? "no-cache" : "default",
+      onProgress,
+    );
     onFetched(bytes.length, url);
     if (isManifest) pieces = await openPieceCache(bytes);
     return bytes;
@@ -103,7 +108,8 @@ function piece(urlOrFile: string, { start, end }: { start: number; end: number }
   return `${urlOrFile.slice(urlOrFile.lastIndexOf("/") + 1)} ${start}–${end}`;
 }
 
-async function sha256(bytes: Uint8Array): Promise<string> {
+/** Lower-case hex. */
+export async function sha256(bytes: Uint8Array): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes.slice()));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

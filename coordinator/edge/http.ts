@@ -8,6 +8,7 @@ import type { Publisher } from "../optimizer/publish.ts";
 import { SNAPSHOT_PATH } from "../optimizer/publish.ts";
 import { hasSnapshot } from "../store/snapshot.ts";
 import { SOCKET_PATH } from "./sockets.ts";
+import type { StepGraphs } from "./stepGraphs.ts";
 import type { Status } from "../../shared/wire/status.ts";
 
 export type HttpConfig = {
@@ -25,6 +26,8 @@ export type HttpConfig = {
   readonly dashboard: Hono;
   /** What changes the run. */
   readonly admin: Hono;
+  /** What browsers compile. */
+  readonly stepGraphs: StepGraphs;
   readonly onError: ErrorHandler;
 };
 
@@ -41,6 +44,7 @@ export function createHttp({
   snapshotDir,
   dashboard,
   admin,
+  stepGraphs,
   onError,
 }: HttpConfig): Hono {
   const app = new Hono();
@@ -72,9 +76,14 @@ export function createHttp({
   });
   app.route("/", dashboard);
   app.route("/", admin);
+  app.route("/", stepGraphs.routes);
   app.get("/assets/:file", (context) => servePage(context, `${pagesDir}/assets`, context.req.param("file"), IMMUTABLE));
   // The page itself must be asked for again: it names the assets of the build in use.
-  app.get("/", (context) => servePage(context, pagesDir, "index.html", "no-cache"));
+  app.get("/", (context) => {
+    // Whoever opens it is likely to join.
+    stepGraphs.prepare();
+    return servePage(context, pagesDir, "index.html", "no-cache");
+  });
   app.onError(onError);
   app.notFound((context) => context.text("not found\n", 404));
   return app;

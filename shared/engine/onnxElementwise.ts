@@ -2,7 +2,7 @@
  * @file The gradients of GELU and layer norm as chains of elementwise ONNX nodes, the fewest passes over memory that ONNX
  * Runtime's kernels allow, run chunk by chunk in the cache. BatchNormalization stands in for the missing fused a·x + b.
  */
-import { GELU_CUBIC, GELU_LINEAR } from "../model/ops/gelu.ts";
+import { GELU_CUBIC, GELU_LINEAR } from "../model/ops/constants.ts";
 import type { GraphNode } from "./graph.ts";
 import { divisorUpTo, type Lowering } from "./onnxLowering.ts";
 

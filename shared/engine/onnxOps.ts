@@ -1,5 +1,5 @@
 /** @file Named ops as ONNX nodes: fused kernels where ONNX Runtime's CPU has them, the fewest passes over memory where it has not. */
-import { LAYER_NORM_EPSILON } from "../model/ops/layerNorm.ts";
+import { LAYER_NORM_EPSILON } from "../model/ops/constants.ts";
 import { lowerAttention, lowerAttentionGrad } from "./onnxAttention.ts";
 import { lowerGelu, lowerGeluGrad, lowerLayerNormGrad } from "./onnxElementwise.ts";
 import type { Lowering, Rule } from "./onnxLowering.ts";

@@ -1,27 +1,18 @@
 /** @file The three graphs an engine compiles for a batch size: a gradient step, the loss alone, the logits alone. */
 import * as tf from "@tensorflow/tfjs-core";
 import { gptLogits, gptLoss } from "../model/gpt.ts";
-import type { TensorSpec } from "../model/ops/op.ts";
 import type { ModelSpec } from "../model/spec.ts";
 import type { ParamLayout } from "../numerics/layout.ts";
 import { maskShapes } from "./batch.ts";
 import type { Graph } from "./graph.ts";
-import { GRADIENT, MASK, PARAM, type StepKind } from "./stepKind.ts";
+import { GRADIENT, MASK, PARAM, stepInputs, type StepKind } from "./stepKind.ts";
 import { trace } from "./trace.ts";
 
-/**
- * Inputs: every parameter, `inputs` [N] int32, and as needed `targets` [N] int32 and every mask. Outputs: `loss` or
- * `logits`, and every parameter's gradient.
- */
+/** With the inputs and outputs of stepKind.ts. */
 export function stepGraph(kind: StepKind, spec: ModelSpec, layout: ParamLayout, batchSize: number): Graph {
   const names = layout.slots.map(({ name }) => name);
-  const tokens: TensorSpec = { shape: [batchSize * spec.context], dtype: "int32" };
   const masks = kind === "gradient" ? maskShapes(spec, batchSize) : [];
-  const inputs: Record<string, TensorSpec> = { inputs: tokens, ...(kind !== "logits" && { targets: tokens }) };
-  for (const { name, shape } of layout.slots) inputs[PARAM + name] = { shape, dtype: "float32" };
-  for (const { name, shape } of masks) inputs[MASK + name] = { shape, dtype: "float32" };
-
-  return trace(inputs, (given) => {
+  return trace(stepInputs(kind, spec, layout, batchSize), (given) => {
     const pick = (prefix: string, of: readonly string[]) =>
       Object.fromEntries(of.map((name) => [name, given[prefix + name] as tf.Tensor]));
     const ids = (name: string) => given[name] as tf.Tensor1D;

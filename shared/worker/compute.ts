@@ -22,6 +22,8 @@ export type ComputePorts = {
     layout: ParamLayout,
     /** Backends that computed wrong numbers here. */
     avoid: readonly Fallback[],
+    /** The coordinator's, for what is served besides the corpus. */
+    url: string,
   ) => Promise<{ engine: Engine; fallbacks: readonly Fallback[] }>;
   /** Bytes of an absolute URL, whole or [start, end). Rejects when it is not there or not all there. */
   readonly fetchBytes: (url: string, range?: { start: number; end: number }) => Promise<Uint8Array>;
@@ -117,7 +119,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     const readFile = (path: string, range?: { start: number; end: number }): Promise<Uint8Array> =>
       ports.fetchBytes(url + path, range);
     const [{ engine, fallbacks }, task] = await Promise.all([
-      ports.createEngine(run, layout, avoid),
+      ports.createEngine(run, layout, avoid, url),
       createTask(run, readFile),
     ]);
     const [params, gradient] = [new Float32Array(layout.length), new Float32Array(layout.length)];
@@ -139,7 +141,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     avoid.push({ backend: refused.engine.backend, reason });
     await refused.engine.dispose();
     try {
-      const { engine, fallbacks } = await ports.createEngine(refused.run, refused.layout, avoid);
+      const { engine, fallbacks } = await ports.createEngine(refused.run, refused.layout, avoid, refused.url);
       prepared = { ...refused, engine };
       await examineEngine(fallbacks);
       if (held !== null) await engine.load(refused.params);

@@ -1,39 +1,48 @@
-/** @file The compiled step on WebGPU: the traced step as a few fused shaders, on a device of its own. */
+/** @file The compiled step on WebGPU: the traced step as a few fused shaders, on a device of its own. Loads no tfjs where all goes well. */
 import type { Engine } from "../../shared/engine/engine.ts";
-import { stepGraph } from "../../shared/engine/stepGraph.ts";
 import { limitsOf, openDevice } from "../../shared/engine/wgsl/device.ts";
 import { createWgslEngine } from "../../shared/engine/wgsl/engine.ts";
 import { compile } from "../../shared/engine/wgsl/plan.ts";
 import type { ModelSpec } from "../../shared/model/spec.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
 import type { StartedBackend } from "../engine.ts";
-import { checkAgainstCpu } from "../selfCheck.ts";
+import { type GraphSource, openStepGraphs } from "../stepGraphs.ts";
 import { describeAdapter } from "./adapter.ts";
 
-/** Lets it prove itself on a small model first. @throws Error with the reason why it cannot be used. */
+/**
+ * Where no coordinator examines engines, it proves itself on a small model first, against tfjs. @throws Error with the reason why it
+ * cannot be used.
+ */
 export async function startCompiled(
-  { spec, layout }: { spec: ModelSpec; layout: ParamLayout },
+  { spec, layout, graphs: source }: { spec: ModelSpec; layout: ParamLayout; graphs: GraphSource | null },
   onCompiled: (programs: number) => void,
 ): Promise<StartedBackend & { readonly engine: Engine }> {
+  const fetching = openStepGraphs(source, { spec, layout });
   const opened = await openDevice(navigator.gpu);
   let programs = 0;
-  const engineOf = (spec: ModelSpec, layout: ParamLayout): Promise<Engine> =>
+  const engineOf = (
+    spec: ModelSpec,
+    layout: ParamLayout,
+    graphFor: Awaited<typeof fetching>["graphFor"],
+  ): Promise<Engine> =>
     createWgslEngine({
       opened,
       spec,
       layout,
-      planFor: (kind, batchSize) =>
-        compile(stepGraph(kind, spec, layout, batchSize), {
-          layout,
-          limits: limitsOf(opened.device),
-          dropout: spec.dropout,
-        }),
+      planFor: async (kind, batchSize) =>
+        compile(await graphFor(kind, batchSize), { layout, limits: limitsOf(opened.device), dropout: spec.dropout }),
       nowMs: () => performance.now(),
       onProgress: () => onCompiled(++programs),
     });
   try {
-    await checkAgainstCpu(engineOf);
-    return { ...opened, device: describeAdapter(opened.info), engine: await engineOf(spec, layout) };
+    const { examined, graphFor } = await fetching;
+    if (!examined) {
+      const { checkAgainstCpu } = await import("../selfCheck.ts");
+      await checkAgainstCpu(async (spec, layout) =>
+        engineOf(spec, layout, (await openStepGraphs(null, { spec, layout })).graphFor),
+      );
+    }
+    return { ...opened, device: describeAdapter(opened.info), engine: await engineOf(spec, layout, graphFor) };
   } catch (error) {
     opened.device.destroy();
     throw error;

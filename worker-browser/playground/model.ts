@@ -16,7 +16,8 @@ import { layoutOf, type ParamLayout } from "../../shared/numerics/layout.ts";
 import { textStream, type Tokenizer } from "../../shared/tokenizer/tokenizer.ts";
 import { readTokenizerJson } from "../../shared/tokenizer/tokenizerJson.ts";
 import type { Fallback } from "../../shared/wire/protocol.ts";
-import { backends, startBackend } from "../engine.ts";
+import { backends } from "../engine.ts";
+import { startBackend } from "../tfjs.ts";
 import type { TfjsBackend } from "../messages.ts";
 import type { Alternative, ModelToPage, PageToModel, Task, Version } from "./messages.ts";
 

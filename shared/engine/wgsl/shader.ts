@@ -1,6 +1,6 @@
 /** @file A kernel's WGSL while it is being written: its bindings, and the elementwise steps that ride on it. */
 import { sizeOf } from "../../numerics/layout.ts";
-import { GELU_CUBIC, GELU_LINEAR } from "../../model/ops/gelu.ts";
+import { GELU_CUBIC, GELU_LINEAR } from "../../model/ops/constants.ts";
 import type { TensorSpec } from "../../model/ops/op.ts";
 import type { ValueId } from "../graph.ts";
 import type { Step } from "./fused.ts";

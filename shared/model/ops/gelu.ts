@@ -3,11 +3,8 @@
  * Source: Hendrycks & Gimpel, 1606.08415, and openai/gpt-2.
  */
 import * as tf from "@tensorflow/tfjs-core";
+import { GELU_CUBIC, GELU_LINEAR } from "./constants.ts";
 import { defineOp, only } from "./op.ts";
-
-/** 2u = x·(LINEAR + CUBIC·x²). */
-export const GELU_LINEAR: number = 2 * Math.sqrt(2 / Math.PI);
-export const GELU_CUBIC: number = 0.044715 * GELU_LINEAR;
 
 const runForward = defineOp<"x">({
   name: "ManyhandsGelu",

@@ -1,9 +1,7 @@
 /** @file Layer norm over the last axis, without bias (a bias is an addition): y = x̂·g, x̂ = (x − mean)/√(var + ε). */
 import * as tf from "@tensorflow/tfjs-core";
+import { LAYER_NORM_EPSILON } from "./constants.ts";
 import { defineOp, only } from "./op.ts";
-
-/** NUMERICS: as GPT-2 and torch's default. */
-export const LAYER_NORM_EPSILON = 1e-5;
 
 const runForward = defineOp<"x" | "gain">({
   name: "ManyhandsLayerNorm",

@@ -1,7 +1,8 @@
 /** @file Runs in the browser: what the tests ask of worker-browser/engine.ts and of the engine it chose. */
 import * as tf from "@tensorflow/tfjs-core";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
-import { chooseEngine, startBackend, type StartedBackend } from "../../../worker-browser/engine.ts";
+import { chooseEngine, type StartedBackend } from "../../../worker-browser/engine.ts";
+import { startBackend } from "../../../worker-browser/tfjs.ts";
 import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
 import type { Fallback } from "../../../shared/wire/protocol.ts";
 import type { TfjsBackend } from "../../../worker-browser/messages.ts";

@@ -49,6 +49,7 @@ async function start(limits: Limits = defaultLimits, proxies: readonly string[] 
     status: () => ({ run: "edge" }) as unknown as Status,
     snapshotDir: join(dir, "snapshots"),
     dashboard: new Hono(),
+    stepGraphs: { routes: new Hono(), prepare: () => {} },
     admin: new Hono().post("/admin/echo", async (context) => context.text(await context.req.text())),
     onError: answerFailure((text) => failures.push(text)),
   });

@@ -1,5 +1,5 @@
 /** @file Layer norm and its gradient. A workgroup keeps a row in registers, so each row is read once. */
-import { LAYER_NORM_EPSILON } from "../../../model/ops/layerNorm.ts";
+import { LAYER_NORM_EPSILON } from "../../../model/ops/constants.ts";
 import type { FusedOp } from "../fused.ts";
 import { rowsPerGroup } from "../fuse.ts";
 import { fourLanes, type Lanes, literal, Shader, type ShaderContext, typeOf, writeSteps } from "../shader.ts";

@@ -23,5 +23,11 @@ test("what replays a plan loads neither tfjs nor the compiler: a plan made elsew
   ).toEqual([]);
   expect(files).toContain("shared/engine/wgsl/replay.ts");
   // The same walk does find tfjs where it is.
-  expect([...loaded("shared/engine/wgsl/plan.ts")]).toContain("@tensorflow/tfjs-core");
+  expect([...loaded("shared/engine/stepGraph.ts")]).toContain("@tensorflow/tfjs-core");
+});
+
+test("who has a traced graph compiles it without tfjs and the model's code", () => {
+  const files = [...loaded("shared/engine/wgsl/plan.ts"), ...loaded("shared/engine/graphFile.ts")];
+  expect(files.filter((name) => /tensorflow|model\/(gpt\.|ops\/(?!constants))/.test(name))).toEqual([]);
+  expect(files).toContain("shared/engine/wgsl/kernels/matMul.ts");
 });
