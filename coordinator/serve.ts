@@ -382,6 +382,11 @@ export async function serve(options: ServeOptions): Promise<Served> {
     publisher,
     registry: metrics.registry,
     status: run.status,
+    board: () => ({
+      tokens: run.status().tokens,
+      contributors: ledger.contributors(),
+      top: ledger.standings(BOARD_ROWS),
+    }),
     snapshotDir,
     dashboard,
     admin,
@@ -492,6 +497,9 @@ function letGo({ buffer }: Uint8Array): void {
 }
 
 /** Milliseconds since the epoch that never step back. */
+/** What a page shows without becoming a list. */
+const BOARD_ROWS = 10;
+
 function nowMs(): number {
   return performance.timeOrigin + performance.now();
 }

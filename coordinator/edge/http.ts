@@ -9,7 +9,7 @@ import { SNAPSHOT_PATH } from "../optimizer/publish.ts";
 import { hasSnapshot } from "../store/snapshot.ts";
 import { SOCKET_PATH } from "./sockets.ts";
 import type { StepGraphs } from "./stepGraphs.ts";
-import type { Status } from "../../shared/wire/status.ts";
+import { BOARD_PATH, type Board, type Status } from "../../shared/wire/status.ts";
 
 export type HttpConfig = {
   /** Folder with the corpus: manifest, tokenizer, shards. */
@@ -21,6 +21,7 @@ export type HttpConfig = {
   readonly publisher: Publisher;
   readonly registry: Registry;
   readonly status: () => Status;
+  readonly board: () => Board;
   readonly snapshotDir: string;
   /** What the operator's pages read. */
   readonly dashboard: Hono;
@@ -41,6 +42,7 @@ export function createHttp({
   publisher,
   registry,
   status,
+  board,
   snapshotDir,
   dashboard,
   admin,
@@ -51,6 +53,7 @@ export function createHttp({
   app.use("*", pageHeaders);
   app.get("/healthz", (context) => context.text("ok\n", 200, { "Cache-Control": "no-store" }));
   app.get("/status", (context) => context.json(status(), 200, { "Cache-Control": "no-store" }));
+  app.get(BOARD_PATH, (context) => context.json(board(), 200, { "Cache-Control": "no-store" }));
   app.get("/metrics", async (context) =>
     context.body(await registry.metrics(), 200, { "Content-Type": registry.contentType, "Cache-Control": "no-store" }),
   );

@@ -7,6 +7,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { LeaseAccount, LeaseOutcome, ReturnedLeases } from "../round/leaseAccount.ts";
 import type { Backend } from "../../shared/engine/engine.ts";
 import type { LeaseId, Version, WorkerId } from "../../shared/wire/protocol.ts";
+import type { Standing } from "../../shared/wire/status.ts";
 
 export type RoundRow = {
   /** The version this round led to. */
@@ -115,6 +116,10 @@ export type LedgerReader = {
   readonly pause: () => string | null;
   /** Of the committed rounds, by all visits of this worker. */
   readonly creditOf: (id: WorkerId) => Credit;
+  /** Workers with a part in any committed round. */
+  readonly contributors: () => number;
+  /** The `count` with most tokens, most first. */
+  readonly standings: (count: number) => readonly Standing[];
   /** Norms and tokens of the contributions to each of the last `rounds` rounds, oldest round first. */
   readonly norms: (rounds: number) => readonly (readonly { readonly norm: number; readonly tokens: number }[])[];
   readonly close: () => void;
@@ -320,6 +325,11 @@ export function readLedger(file: string): LedgerReader {
 function readerOf(database: DatabaseSync): LedgerReader {
   const selectCredit = database.prepare("SELECT tokens, rounds FROM credit WHERE worker = ?");
   const countCredit = database.prepare("SELECT COUNT(*) AS count FROM credit WHERE tokens > ?");
+  const countContributors = (): number => (countCredit.get(-1) as { count: number }).count;
+  const selectStandings = database.prepare(
+    `SELECT credit.worker AS worker, COALESCE(worker.name, '') AS name, tokens, rounds
+     FROM credit LEFT JOIN worker ON worker.id = credit.worker ORDER BY tokens DESC, credit.worker LIMIT ?`,
+  );
   return {
     lastRound: () => one<StoredRound>(database, "SELECT * FROM round ORDER BY version DESC LIMIT 1"),
     lastEvaluation: () => one<EvaluationRow>(database, "SELECT * FROM evaluation ORDER BY version DESC LIMIT 1"),
@@ -338,13 +348,15 @@ function readerOf(database: DatabaseSync): LedgerReader {
     },
     bans: () => all<BanRow>(database, "SELECT * FROM ban ORDER BY atMs, worker"),
     pause: () => one<{ value: string }>(database, "SELECT value FROM setting WHERE name = 'pause'")?.value ?? null,
+    contributors: countContributors,
     creditOf(id) {
-      const { count: contributors } = countCredit.get(-1) as { count: number };
+      const contributors = countContributors();
       const own = selectCredit.get(id) as { tokens: number; rounds: number } | undefined;
       if (own === undefined) return { tokens: 0, rounds: 0, rank: null, contributors };
       const { count: ahead } = countCredit.get(own.tokens) as { count: number };
       return { ...own, rank: ahead + 1, contributors };
     },
+    standings: (count) => selectStandings.all(count) as Standing[],
     norms(rounds) {
       const recent = all<{ version: number; norm: number; tokens: number }>(
         database,

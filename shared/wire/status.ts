@@ -25,6 +25,27 @@ export type WorkerStatus = {
   readonly strikes: number;
 };
 
+/** Where the board is. */
+export const BOARD_PATH = "/board";
+
+/** What `GET /board` says: who has computed most of the committed tokens, in all visits, most first. */
+export type Board = {
+  /** Committed by the run. */
+  readonly tokens: number;
+  /** With a part in any committed round. */
+  readonly contributors: number;
+  readonly top: readonly Standing[];
+};
+
+export type Standing = {
+  readonly worker: string;
+  /** Empty: anonymous. */
+  readonly name: string;
+  readonly tokens: number;
+  /** Committed rounds that hold a gradient of this worker. */
+  readonly rounds: number;
+};
+
 export type Status = {
   readonly run: string;
   /** What is trained and for whom, in the operator's words. */

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { BrowserContext } from "playwright-core";
 import { build, preview } from "vite";
-import type { Status } from "../../shared/wire/status.ts";
+import type { Board, Status } from "../../shared/wire/status.ts";
 import { initialSession, type SessionState } from "../../shared/worker/session.ts";
 import type { SessionToPage } from "../../worker-browser/messages.ts";
 import type { Curve } from "../../worker-browser/volunteer/curve.ts";
@@ -50,6 +50,10 @@ export async function answerStatus(context: BrowserContext, status: StatusSubset
 
 export async function answerCurves(context: BrowserContext, curve: Curve): Promise<void> {
   await context.route("**/dashboard/curves*", (route) => route.fulfill({ json: curve }));
+}
+
+export async function answerBoard(context: BrowserContext, board: Board): Promise<void> {
+  await context.route("**/board", (route) => route.fulfill({ json: board }));
 }
 
 /**

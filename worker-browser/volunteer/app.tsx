@@ -1,8 +1,9 @@
 /** @file The page: a {@link View} and the volunteer's preferences, as elements. Every word comes from the language's table. */
 import type { ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { exact, fixed, percent } from "../pages/format.ts";
+import { count, exact, fixed, percent } from "../pages/format.ts";
 import { Header } from "../pages/header.tsx";
+import type { Place } from "./board.ts";
 import type { ChartProps } from "./chart.tsx";
 import type { Curve } from "./curve.ts";
 import { INTENSITIES, MAX_NAME_LENGTH } from "./preferences.ts";
@@ -15,6 +16,8 @@ export type AppProps = {
   readonly preferences: Preferences;
   /** Null until the coordinator was asked. */
   readonly curve: Curve | null;
+  /** Empty before the first step, and until the coordinator was asked. */
+  readonly board: readonly Place[];
   /** Null where the browser does not tell. */
   readonly pluggedIn: boolean | null;
   readonly canStayAwake: boolean;
@@ -32,6 +35,7 @@ export function App(props: AppProps): JSX.Element {
         <Hero {...props} />
         {view.mine !== null && <Mine mine={view.mine} />}
         <Run {...props} />
+        {props.board.length > 0 && <Board places={props.board} />}
         <Rules {...props} />
         <Privacy />
       </main>
@@ -132,6 +136,45 @@ function Run({ view, curve }: AppProps): JSX.Element {
         <Tile id="run-speed" name={say("runSpeed")} value={run.speed} />
         <Tile id="workers" name={say("hands")} value={run.workers} />
       </dl>
+    </section>
+  );
+}
+
+function Board({ places }: { places: readonly Place[] }): JSX.Element {
+  return (
+    <section id="board" aria-labelledby="board-title">
+      <h2 id="board-title">{say("board")}</h2>
+      <div class="card board">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col" class="number">
+                {say("boardRank")}
+              </th>
+              <th scope="col">{say("boardName")}</th>
+              <th scope="col" class="number">
+                {say("boardShare")}
+              </th>
+              <th scope="col" class="number">
+                {say("boardSteps")}
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {places.map(({ rank, name, share, rounds, isMine }, index) => (
+              <tr key={index} class={isMine ? "mine" : ""}>
+                <td class="number">{exact(rank)}</td>
+                <td>
+                  {name === "" ? <span class="soft">{say("anonymous")}</span> : name}
+                  {isMine && <strong> {say("boardYou")}</strong>}
+                </td>
+                <td class="number">{percent(share)}</td>
+                <td class="number">{count(rounds)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
     </section>
   );
 }

@@ -4,11 +4,14 @@
  * `?language=en|zh` · `#token=…`, as in an invite: what stands behind # is sent to no server, and so is in no log.
  */
 import { effect, signal } from "@preact/signals";
+import type { Board } from "../../shared/wire/status.ts";
 import { showPage } from "../pages/page.ts";
 import "./style.css";
 import { App } from "./app.tsx";
+import { type Place, placesOf, watchBoard } from "./board.ts";
 import { emptyCurve, extendCurve, MAX_POINTS, readCurve } from "./curve.ts";
 import type { Curve } from "./curve.ts";
+import { recallIdentity } from "./identity.ts";
 import { watchOverview } from "./overview.ts";
 import type { OverviewState } from "./overview.ts";
 import { MAX_NAME_LENGTH, recallData, recallPreferences, rememberData, rememberPreferences } from "./preferences.ts";
@@ -23,6 +26,9 @@ import type { Action } from "./words.ts";
 /** The run as seen from outside, while this tab takes no part in it. */
 const OVERVIEW_MS = 3000;
 
+/** Places on the board change slowly. */
+const BOARD_MS = 10_000;
+
 /** The session says something many times a second; nobody reads faster than this. */
 const SHOW_MS = 200;
 
@@ -33,6 +39,7 @@ const situation = signal<Situation>({ pluggedIn: null, frozen: false });
 const paused = signal(false);
 const volunteering = signal<VolunteerState>({ name: "idle" });
 const overview = signal<OverviewState>({ name: "unknown" });
+const board = signal<Board | null>(null);
 const curve = signal<Curve | null>(null);
 
 let showTimer: ReturnType<typeof setTimeout> | null = null;
@@ -76,6 +83,7 @@ watchOverview({
   wanted: () => volunteer.state().name !== "joined",
   onChange: (next) => (overview.value = next),
 });
+watchBoard({ everyMs: BOARD_MS, onChange: (next) => (board.value = next) });
 
 const awakeness = createAwakeness();
 effect(() => volunteer.guest(guest()));
@@ -99,6 +107,14 @@ async function loadCurve(): Promise<void> {
 function newest(state: VolunteerState, seen: OverviewState): Parameters<typeof extendCurve>[1] | null {
   const progress = state.name === "joined" ? (state.session?.progress ?? null) : null;
   return progress ?? (seen.name === "known" ? seen : null);
+}
+
+function places(): readonly Place[] {
+  if (board.value === null) return [];
+  const state = volunteering.value;
+  const session = state.name === "joined" || state.name === "over" ? state.session : null;
+  const worker = (session?.identity ?? recallIdentity())?.worker ?? null;
+  return placesOf(board.value, { worker, name: preferences.value.name }, session?.progress ?? null);
 }
 
 function phaseOf(state: VolunteerState): string {
@@ -126,6 +142,7 @@ function Page() {
       view={view}
       preferences={preferences.value}
       curve={curve.value}
+      board={places()}
       pluggedIn={situation.value.pluggedIn}
       canStayAwake={canStayAwake()}
       onAction={onAction}

@@ -8,10 +8,17 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { violations } from "../../support/axe.ts";
 import { browserTest, hasChromium, launchChromium } from "../../support/chromium.ts";
-import { answerCurves, answerStatus, scriptSession, type ServedPages, servePages } from "../../support/pages.ts";
+import {
+  answerBoard,
+  answerCurves,
+  answerStatus,
+  scriptSession,
+  type ServedPages,
+  servePages,
+} from "../../support/pages.ts";
 import type { PageToSession } from "../../../worker-browser/messages.ts";
 import { pictures, takePicture } from "./screenshots.ts";
-import { curve, dataUsedUp, fallenBack, finished, offline, refused, status, usage, working } from "./states.ts";
+import { board, curve, dataUsedUp, fallenBack, finished, offline, refused, status, usage, working } from "./states.ts";
 
 let pages: ServedPages;
 let browser: Browser;
@@ -37,6 +44,7 @@ beforeEach(async () => {
   context.on("weberror", (error) => errors.push(String(error.error())));
   await answerStatus(context, status);
   await answerCurves(context, curve);
+  await answerBoard(context, board);
 });
 
 afterEach(async () => {
@@ -94,6 +102,31 @@ browserTest("one press joins, by keyboard too; the tab shows its part", async ()
   await reads(page, "my-rank", "3");
   await reads(page, "validation-loss", "2.200");
   expect(await page.title()).toBe("Training · manyhands");
+});
+
+const rows = (page: Page) => page.locator("#board tbody tr");
+
+browserTest("the board tells who gave most, and marks one's own place", async () => {
+  const visitor = await open();
+  await rows(visitor).first().waitFor();
+  expect(await rows(visitor).allTextContents()).toEqual([
+    "1reading room28%641",
+    "2Mei15%402",
+    "3anonymous8.5%188",
+    "4anonymous8.4%201",
+    "5kitchen laptop6.3%160",
+  ]);
+  await visitor.close();
+  await scriptSession(context, [working]);
+  const page = await open("?join");
+  await page.locator("#board .mine").waitFor();
+  expect(await page.locator("#board .mine").allTextContents()).toEqual(["3anonymous (you)8.5%188"]);
+  await page.close();
+  // Beyond the best, by what the coordinator says of it.
+  await scriptSession(context, [{ ...working, identity: { worker: "w99", secret: "s" } }]);
+  const other = await open("?join");
+  await other.locator("#board .mine").waitFor();
+  expect(await rows(other).count()).toBe(board.top.length + 1);
 });
 
 browserTest("[I7] every backend that is not used is named with its reason", async () => {

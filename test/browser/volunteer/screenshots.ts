@@ -2,10 +2,10 @@
 import type { Browser } from "playwright-core";
 import type { SessionState } from "../../../shared/worker/session.ts";
 import type { SessionToPage } from "../../../worker-browser/messages.ts";
-import { answerCurves, answerStatus, scriptSession } from "../../support/pages.ts";
-import { curve, fallenBack, status, usage, working } from "./states.ts";
+import { answerBoard, answerCurves, answerStatus, scriptSession } from "../../support/pages.ts";
+import { board, curve, fallenBack, status, usage, working } from "./states.ts";
 
-const desktop = { width: 1100, height: 1290 };
+const desktop = { width: 1100, height: 1620 };
 const phone = { width: 390, height: 1420 };
 
 type Picture = {
@@ -30,12 +30,14 @@ export async function takePicture(browser: Browser, url: string, picture: Pictur
   try {
     await answerStatus(context, status);
     await answerCurves(context, curve);
+    await answerBoard(context, board);
     if (state !== null) await scriptSession(context, [state], messages);
     const page = await context.newPage();
     await page.goto(state === null ? url : `${url}?join`);
     await page.locator("#run-name", { hasText: status.run }).waitFor();
     if (state !== null) await page.locator("#data", { hasText: "MB" }).waitFor();
     await page.locator("canvas").waitFor();
+    await page.locator("#board").waitFor();
     return await page.screenshot();
   } finally {
     await context.close();

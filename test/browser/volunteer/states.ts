@@ -1,5 +1,6 @@
 /** @file Moments in a volunteer's session, at fixed data: what the page shows of each is tested and looked at. */
 import type { SessionState } from "../../../shared/worker/session.ts";
+import type { Board } from "../../../shared/wire/status.ts";
 import type { StatusSubset } from "../../support/pages.ts";
 import type { SessionToPage } from "../../../worker-browser/messages.ts";
 import type { Curve } from "../../../worker-browser/volunteer/curve.ts";
@@ -16,6 +17,18 @@ export const status: StatusSubset = {
   trainLoss: 2.1873,
   validationLoss: 2.2046,
   workers: [{}, {}, {}],
+};
+
+export const board: Board = {
+  tokens: 645_888,
+  contributors: 17,
+  top: [
+    { worker: "w2", name: "reading room", tokens: 182_272, rounds: 641 },
+    { worker: "w3", name: "Mei", tokens: 97_280, rounds: 402 },
+    { worker: "w1", name: "", tokens: 54_784, rounds: 188 },
+    { worker: "w4", name: "", tokens: 54_272, rounds: 201 },
+    { worker: "w5", name: "kitchen laptop", tokens: 40_960, rounds: 160 },
+  ],
 };
 
 const joined: Partial<SessionState> = {

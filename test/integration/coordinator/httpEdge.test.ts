@@ -47,6 +47,7 @@ async function start(limits: Limits = defaultLimits, proxies: readonly string[] 
     publisher: createPublisher({ maxUpdateBytes: 1000 }),
     registry: new Registry(),
     status: () => ({ run: "edge" }) as unknown as Status,
+    board: () => ({ tokens: 0, contributors: 0, top: [] }),
     snapshotDir: join(dir, "snapshots"),
     dashboard: new Hono(),
     stepGraphs: { routes: new Hono(), prepare: () => {} },

@@ -52,3 +52,19 @@ test("rounds that are taken back take their credit with them; a restart keeps th
   ledger = openLedger(join(dir, "ledger.sqlite"));
   expect(ledger.creditOf("ann")).toEqual({ tokens: 10, rounds: 1, rank: 1, contributors: 1 });
 });
+
+test("the board is in order of tokens, each with the name it last gave", () => {
+  const known = { secret: "s", kind: "browser", backend: null, lastSeenMs: 1 } as const;
+  ledger.rememberWorker({ ...known, id: "ann", name: "Ann" });
+  ledger.rememberWorker({ ...known, id: "ben", name: "" });
+  ledger.rememberWorker({ ...known, id: "ann", name: "Anna" });
+  commit(1, [["ann", 10], ["ben", 30], ["cem", 10], ["ann", 5]]); // prettier-ignore
+  commit(2, [["ann", 10]]);
+  expect(ledger.standings(2)).toEqual([
+    { worker: "ben", name: "", tokens: 30, rounds: 1 },
+    { worker: "ann", name: "Anna", tokens: 25, rounds: 2 },
+  ]);
+  // Whose row was never written is somebody all the same.
+  expect(ledger.standings(9).at(-1)).toEqual({ worker: "cem", name: "", tokens: 10, rounds: 1 });
+  expect(ledger.contributors()).toBe(3);
+});

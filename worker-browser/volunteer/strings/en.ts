@@ -76,6 +76,14 @@ export const en = {
   notUsed: "{backend} is not used:",
   smallerPieces: "{backend} ran short of memory, so it takes smaller pieces ({rows} at a time):",
 
+  board: "The board",
+  boardRank: "Rank",
+  boardName: "Who",
+  boardShare: "Share",
+  boardSteps: "Steps",
+  boardYou: "(you)",
+  anonymous: "anonymous",
+
   rules: "House rules",
   rulesLead: "This tab is your guest. It keeps to what you set here, also while it works.",
   intensity: "How hard it may work",

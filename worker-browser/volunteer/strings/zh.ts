@@ -77,6 +77,14 @@ export const zh: Strings = {
   notUsed: "未使用 {backend}：",
   smallerPieces: "{backend} 内存不足，因此改用更小的份量（每次 {rows} 个）：",
 
+  board: "排行榜",
+  boardRank: "名次",
+  boardName: "谁",
+  boardShare: "占比",
+  boardSteps: "步数",
+  boardYou: "（您）",
+  anonymous: "匿名",
+
   rules: "家规",
   rulesLead: "此标签页是您的客人。它始终遵守您在这里的设定，工作时也一样。",
   intensity: "可以多用力",
