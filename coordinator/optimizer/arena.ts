@@ -16,7 +16,14 @@ import type { AdamWConfig } from "../../shared/numerics/adamw.ts";
 import { chunkCount, chunkRuns } from "../../shared/numerics/chunks.ts";
 import { combineHashes, hashParams } from "../../shared/numerics/hash.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
-import { MAX_GRADIENT_NORM, clearFailure, createArenaMemory, sharedBytes, sharedFloats } from "./arenaMemory.ts";
+import {
+  MAX_GRADIENT_NORM,
+  bytesOf,
+  clearFailure,
+  createArenaMemory,
+  sharedBytes,
+  sharedFloats,
+} from "./arenaMemory.ts";
 import type { ArenaCommand, ArenaReply, ArenaThreadData, StepCommand } from "./arenaThread.ts";
 import { RECORD_HEADER_BYTES, encodeRecordHeader, writeAll, type Journal } from "../store/journal.ts";
 
@@ -269,7 +276,7 @@ export async function createArena({
       const gradientHash = combineHashes(memory.gradientHashes, length);
       const header = encodeRecordHeader({ ...target, step, learningRate, length, gradientHash });
       // Node's asynchronous writes take no shared memory; this is rare enough to wait for.
-      writeAll(target.fd, new Uint8Array(memory.gradient.buffer), target.offset + RECORD_HEADER_BYTES);
+      writeAll(target.fd, bytesOf(memory.gradient), target.offset + RECORD_HEADER_BYTES);
       writeAll(target.fd, header, target.offset);
       await syncFile(target.fd);
     },

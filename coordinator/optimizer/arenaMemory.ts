@@ -2,6 +2,7 @@
 
 import { encodedBytes, type Codec } from "../../shared/codec/codec.ts";
 import { chunkCount } from "../../shared/numerics/chunks.ts";
+import { arrayMemory, type KernelArray, type KernelMemories } from "./stepKernel.ts";
 
 export type SharedFloats = Float32Array<SharedArrayBuffer>;
 
@@ -23,6 +24,8 @@ export type ArenaMemory = {
   readonly published: readonly [SharedFloats, SharedFloats];
   /** The encoded update of the last step. */
   readonly update: Uint8Array<SharedArrayBuffer>;
+  /** What the arrays above are views of. */
+  readonly memories: KernelMemories;
   /** Σ g² per chunk. */
   readonly norms: Float64Array<SharedArrayBuffer>;
   /** Two words per chunk: of the gradient, and of θ_pub after the step. */
@@ -32,16 +35,25 @@ export type ArenaMemory = {
   readonly control: Int32Array<SharedArrayBuffer>;
 };
 
+/** @throws RangeError when the sum, 8 bytes a parameter, does not fit into the 4 GiB of a WebAssembly memory. */
 export function createArenaMemory(length: number, codec: Codec): ArenaMemory {
   const chunks = chunkCount(length);
+  const memories: Partial<Record<KernelArray, WebAssembly.Memory>> = {};
+  const place = (array: KernelArray, bytes: number): [SharedArrayBuffer, number] => {
+    const { memory, start } = arrayMemory(array, bytes);
+    memories[array] = memory;
+    return [memory.buffer as SharedArrayBuffer, start];
+  };
+  const floats = (array: KernelArray): SharedFloats => new Float32Array(...place(array, 4 * length), length);
   return {
-    total: new Float64Array(new SharedArrayBuffer(8 * length)),
-    gradient: sharedFloats(length),
-    master: sharedFloats(length),
-    m: sharedFloats(length),
-    v: sharedFloats(length),
-    published: [sharedFloats(length), sharedFloats(length)],
-    update: sharedBytes(encodedBytes(codec, length)),
+    total: new Float64Array(...place("total", 8 * length), length),
+    gradient: floats("gradient"),
+    master: floats("master"),
+    m: floats("m"),
+    v: floats("v"),
+    published: [floats("published0"), floats("published1")],
+    update: new Uint8Array(...place("update", encodedBytes(codec, length)), encodedBytes(codec, length)),
+    memories: memories as KernelMemories,
     norms: new Float64Array(new SharedArrayBuffer(8 * chunks)),
     gradientHashes: new Uint32Array(new SharedArrayBuffer(8 * chunks)),
     paramsHashes: new Uint32Array(new SharedArrayBuffer(8 * chunks)),
@@ -55,6 +67,11 @@ export function sharedFloats(length: number): SharedFloats {
 
 export function sharedBytes(length: number): Uint8Array<SharedArrayBuffer> {
   return new Uint8Array(new SharedArrayBuffer(length));
+}
+
+/** The bytes of an array, shared. */
+export function bytesOf({ buffer, byteOffset, byteLength }: SharedFloats): Uint8Array<SharedArrayBuffer> {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 const ARRIVED = 0;

@@ -6,13 +6,22 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { checkSlice, decodeAdd, decodeApply, encode } from "../../shared/codec/codec.ts";
 import type { Codec, PayloadProblem } from "../../shared/codec/codec.ts";
-import { adamw, type AdamWConfig } from "../../shared/numerics/adamw.ts";
+import type { AdamWConfig } from "../../shared/numerics/adamw.ts";
 import { CHUNK_ELEMENTS, chunkBounds } from "../../shared/numerics/chunks.ts";
 import { combineHashes, hashChunk } from "../../shared/numerics/hash.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
 import { clipScale, squaredNormOf } from "../../shared/numerics/norm.ts";
-import { roundScaled, subtract } from "../../shared/numerics/sum.ts";
-import { MAX_GRADIENT_NORM, gaveUp, giveUp, meet, type ArenaMemory, type SharedFloats } from "./arenaMemory.ts";
+import { subtract } from "../../shared/numerics/sum.ts";
+import {
+  MAX_GRADIENT_NORM,
+  bytesOf,
+  gaveUp,
+  giveUp,
+  meet,
+  type ArenaMemory,
+  type SharedFloats,
+} from "./arenaMemory.ts";
+import { createStepKernel } from "./stepKernel.ts";
 import { RECORD_HEADER_BYTES, encodeRecordHeader, writeAll } from "../store/journal.ts";
 
 export type ArenaThreadData = {
@@ -74,6 +83,7 @@ const length = layout.length;
 const from = first * CHUNK_ELEMENTS;
 const to = Math.min(last * CHUNK_ELEMENTS, length);
 const difference = new Float32Array(TILE_ELEMENTS);
+const kernel = createStepKernel(memory.memories);
 
 parentPort?.on("message", ({ id, command }: { id: number; command: ArenaCommand }) => {
   const onWritten = (): void => parentPort?.postMessage({ id, written: true }, []);
@@ -125,8 +135,8 @@ function step(command: StepCommand, onWritten: () => void): ArenaReply {
   const { control, norms, gradient } = memory;
   for (let chunk = first; chunk < last; chunk++) {
     const bounds = chunkBounds(chunk, length);
-    if (source === "total") roundScaled(gradient, memory.total, scale, bounds.from, bounds.to);
-    norms[chunk] = squaredNormOf(gradient, bounds.from, bounds.to);
+    norms[chunk] =
+      source === "total" ? kernel.mean(bounds.from, bounds.to, scale) : squaredNormOf(gradient, bounds.from, bounds.to);
   }
   const written = journal === undefined ? {} : attempt(() => writeGradient(journal));
   meet(control, threads);
@@ -144,40 +154,40 @@ function step(command: StepCommand, onWritten: () => void): ArenaReply {
 }
 
 function publish(learningRate: number, t: number, gradientScale: number, current: 0 | 1): void {
-  const { master, m, v, gradient, update } = memory;
-  const old = memory.published[current];
-  const next = memory.published[1 - current] as SharedFloats;
-  const arrays = { params: master, m, v };
   const options = { ...optimizer, learningRate, step: t, gradientScale };
-  const bits = new Uint32Array(next.buffer);
+  const next = current === 0 ? "published1" : "published0";
   for (let chunk = first; chunk < last; chunk++) {
     const bounds = chunkBounds(chunk, length);
     for (let tile = bounds.from; tile < bounds.to; tile += TILE_ELEMENTS) {
       const end = Math.min(tile + TILE_ELEMENTS, bounds.to);
-      adamw(arrays, gradient, options, layout, tile, end);
-      const values = difference.subarray(0, end - tile);
-      subtract(values, master, old, tile);
-      encode(codec, values, update, { at: tile, length });
-      next.set(old.subarray(tile, end), tile);
-      decodeApply(codec, update, next, tile, end);
+      kernel.adamw(options, layout, tile, end);
+      if (codec === "f32") kernel.publishFloats(current, tile, end);
+      else publishBlocks(current, tile, end);
     }
-    hashChunk(bits, bounds.from, bounds.to, memory.paramsHashes, 2 * chunk);
+    kernel.hashChunk(next, bounds.from, bounds.to, memory.paramsHashes, 2 * chunk);
   }
+}
+
+function publishBlocks(current: 0 | 1, from: number, to: number): void {
+  const { master, update, published } = memory;
+  const old = published[current];
+  const next = published[1 - current] as SharedFloats;
+  const values = difference.subarray(0, to - from);
+  subtract(values, master, old, from);
+  encode(codec, values, update, { at: from, length });
+  next.set(old.subarray(from, to), from);
+  decodeApply(codec, update, next, from, to);
 }
 
 type JournalTarget = NonNullable<StepCommand["journal"]>;
 
 function writeGradient({ fd, offset }: JournalTarget): void {
-  const bits = new Uint32Array(memory.gradient.buffer);
+  const { gradient, gradientHashes } = memory;
   for (let chunk = first; chunk < last; chunk++) {
     const bounds = chunkBounds(chunk, length);
-    hashChunk(bits, bounds.from, bounds.to, memory.gradientHashes, 2 * chunk);
+    kernel.hashChunk("gradient", bounds.from, bounds.to, gradientHashes, 2 * chunk);
   }
-  writeAll(
-    fd,
-    new Uint8Array(memory.gradient.buffer, 4 * from, 4 * (to - from)),
-    offset + RECORD_HEADER_BYTES + 4 * from,
-  );
+  writeAll(fd, bytesOf(gradient.subarray(from, to)), offset + RECORD_HEADER_BYTES + 4 * from);
 }
 
 /** The header goes last: a record whose header is whole has a whole gradient before it, unless the machine lost power. */

@@ -55,38 +55,48 @@ export function adamw(
       throw new RangeError(`an array of ${array.length} elements, the layout has ${layout.length}`);
     }
   }
-  if (!(options.step >= 1)) throw new RangeError(`AdamW step ${options.step}, the first is 1`);
-  const { beta1, beta2, epsilon, weightDecay, learningRate, step, gradientScale } = options;
-  const correction1 = 1 / (1 - beta1 ** step);
-  const correction2 = 1 / (1 - beta2 ** step);
-  for (const slot of layout.slots) {
-    const start = Math.max(from, slot.offset);
-    const end = Math.min(to, slot.offset + slot.size);
-    if (start >= end) continue;
-    const keep = 1 - learningRate * (slot.decay ? weightDecay : 0);
-    updateRun(params, m, v, gradient, start, end, {
-      beta1,
-      beta2,
-      epsilon,
-      learningRate,
-      gradientScale,
-      keep,
-      correction1,
-      correction2,
-    });
-  }
+  forEachRun(options, layout, from, to, (start, end, scalars) => {
+    updateRun(params, m, v, gradient, start, end, scalars);
+  });
 }
 
-type Scalars = {
+/** What a step computes with within one tensor. */
+export type AdamWScalars = {
+  readonly gradientScale: number;
   readonly beta1: number;
   readonly beta2: number;
-  readonly epsilon: number;
-  readonly learningRate: number;
-  readonly gradientScale: number;
+  /** 1 − lr·wd. */
   readonly keep: number;
+  /** 1/(1 − β1^t), 1/(1 − β2^t). */
   readonly correction1: number;
   readonly correction2: number;
+  readonly learningRate: number;
+  readonly epsilon: number;
 };
+
+/**
+ * Each run of elements within [from, to) that belongs to one tensor, and its scalars; padding belongs to none.
+ *
+ * @throws RangeError when `step` < 1.
+ */
+export function forEachRun(
+  { step, weightDecay, ...common }: AdamWStep,
+  { slots }: ParamLayout,
+  from: number,
+  to: number,
+  run: (start: number, end: number, scalars: AdamWScalars) => void,
+): void {
+  if (!(step >= 1)) throw new RangeError(`AdamW step ${step}, the first is 1`);
+  const correction1 = 1 / (1 - common.beta1 ** step);
+  const correction2 = 1 / (1 - common.beta2 ** step);
+  for (const { offset, size, decay } of slots) {
+    const start = Math.max(from, offset);
+    const end = Math.min(to, offset + size);
+    if (start >= end) continue;
+    const keep = 1 - common.learningRate * (decay ? weightDecay : 0);
+    run(start, end, { ...common, keep, correction1, correction2 });
+  }
+}
 
 function updateRun(
   params: Float32Array,
@@ -95,7 +105,7 @@ function updateRun(
   gradient: Float32Array,
   from: number,
   to: number,
-  { beta1, beta2, epsilon, learningRate, gradientScale, keep, correction1, correction2 }: Scalars,
+  { beta1, beta2, epsilon, learningRate, gradientScale, keep, correction1, correction2 }: AdamWScalars,
 ): void {
   const rest1 = 1 - beta1;
   const rest2 = 1 - beta2;

@@ -8,8 +8,14 @@ import { chunkBounds, chunkCount } from "./chunks.ts";
 import { mix32 } from "./rng.ts";
 
 /** Odd multipliers of xxHash32 and MurmurHash3: bijective on uint32, bits well spread. */
-const MULTIPLIER_A = 0x9e3779b1;
-const MULTIPLIER_B = 0xc2b2ae3d;
+export const MULTIPLIER_A = 0x9e3779b1;
+export const MULTIPLIER_B = 0xc2b2ae3d;
+
+/** (a, b) of the two stripes. */
+export type HashLanes = readonly [a0: number, b0: number, a1: number, b1: number];
+
+/** What a chunk's lanes begin with: digits of π. */
+export const FIRST_LANES: HashLanes = [0x243f6a88, 0x05a308d3, 0x13198a2e, 0x03707344];
 
 /**
  * Hash of bits[from, to) as two uint32, written to out[at] and out[at + 1]. Mutates out.
@@ -23,10 +29,7 @@ const MULTIPLIER_B = 0xc2b2ae3d;
  * always changes 64 bits of state. A last group of fewer than four is filled up with zeros; the length tells it apart.
  */
 export function hashChunk(bits: Uint32Array, from: number, to: number, out: Uint32Array, at: number): void {
-  let a0 = 0x243f6a88;
-  let b0 = 0x05a308d3;
-  let a1 = 0x13198a2e;
-  let b1 = 0x03707344;
+  let [a0, b0, a1, b1] = FIRST_LANES;
   const whole = from + ((to - from) & ~3);
   for (let i = from; i < whole; i += 4) {
     const x0 = bits[i]!;
@@ -55,8 +58,13 @@ export function hashChunk(bits: Uint32Array, from: number, to: number, out: Uint
     a1 = (a1 << 13) | (a1 >>> 19);
     b1 = (((b1 << 17) | (b1 >>> 15)) + x1) | 0;
   }
-  out[at] = mix32(mix32(a0 ^ (to - from)) + a1);
-  out[at + 1] = mix32(mix32(b0 + (to - from)) ^ b1);
+  finishChunk([a0, b0, a1, b1], to - from, out, at);
+}
+
+/** The hash of a chunk of `count` elements from its lanes at the end, to out[at] and out[at + 1]. Mutates out. */
+export function finishChunk([a0, b0, a1, b1]: HashLanes, count: number, out: Uint32Array, at: number): void {
+  out[at] = mix32(mix32(a0 ^ count) + a1);
+  out[at + 1] = mix32(mix32(b0 + count) ^ b1);
 }
 
 /**
