@@ -229,7 +229,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
         admission(worker);
         return { worker, secret: newSecret() };
       },
-      onJoined: (worker, { kind, name }, secret) => run.joined(worker, { kind, name, secret }),
+      onJoined: (worker, { kind, name, device }, secret) => run.joined(worker, { kind, name, device, secret }),
       onMessage: (worker, message, payload) => run.received(worker, message, payload),
       onGone: (worker, reason) => run.gone(worker, reason),
       onRefusal: (worker, code, message) => run.refused(worker, code, message),

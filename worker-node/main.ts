@@ -1,6 +1,7 @@
 /** @file `npm run worker`: a Node process that computes for a coordinator. */
 import { Worker } from "node:worker_threads";
 import { randomInt } from "node:crypto";
+import { arch, availableParallelism, cpus } from "node:os";
 import { CommanderError } from "commander";
 import type { ComputeCommand, ComputeEvent } from "../shared/worker/commands.ts";
 import { OperatorError } from "../shared/operatorError.ts";
@@ -68,7 +69,14 @@ async function run(config: WorkerConfig, log: Log): Promise<void> {
     process.exit(1);
   });
   session = runSession(
-    { kind: "node", name: config.name, token: config.token, url: config.url, seed: randomInt(2 ** 31) },
+    {
+      kind: "node",
+      name: config.name,
+      device: machine(),
+      token: config.token,
+      url: config.url,
+      seed: randomInt(2 ** 31),
+    },
     {
       connect: (handlers) => 
         connectSocket(`${config.url.replace(/^http/, "ws")}/socket`, MAX_FRAME_BYTES, process.env["MANYHANDS_OWN_KEY"], handlers), // prettier-ignore
@@ -97,6 +105,11 @@ async function run(config: WorkerConfig, log: Log): Promise<void> {
   process.once("SIGTERM", stop);
   // Started by a coordinator: its end is ours.
   process.once("disconnect", stop);
+}
+
+/** For the coordinator's operator. */
+function machine(): string {
+  return `${cpus()[0]?.model.trim() ?? arch()}, ${availableParallelism()} cores`.slice(0, 128);
 }
 
 /**

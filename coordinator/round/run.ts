@@ -117,6 +117,7 @@ export type RunStart = {
 export type WorkerEntry = {
   readonly kind: "node" | "browser";
   readonly name: string;
+  readonly device: string;
   readonly secret: string;
   backend: Backend | null;
   fallbacks: readonly Fallback[];
@@ -127,7 +128,7 @@ export type WorkerEntry = {
 
 export type Run = {
   /** Greets a worker that introduced itself. */
-  readonly joined: (id: WorkerId, worker: { kind: "node" | "browser"; name: string; secret: string }) => void;
+  readonly joined: (id: WorkerId, worker: { kind: "node" | "browser"; name: string; device?: string | undefined; secret: string }) => void; // prettier-ignore
   readonly received: (id: WorkerId, message: Exclude<WorkerMessage, { type: "hello" }>, payload: Uint8Array) => void;
   readonly gone: (id: WorkerId, reason: string) => void;
   readonly refused: (id: WorkerId | null, code: RefusalCode, message: string) => void;
@@ -554,6 +555,7 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
         worker: id,
         name: worker.name,
         kind: worker.kind,
+        device: worker.device,
         state: record?.ready && !record.onTrial ? "ready" : "joining",
         backend: worker.backend,
         fallbacks: worker.fallbacks,
@@ -602,13 +604,22 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
   );
   if (start.paused !== null) dispatch({ type: "paused", cause: "operator", reason: start.paused });
   return {
-    joined(id, { kind, name, secret }) {
+    joined(id, { kind, name, device = "", secret }) {
       if (state.phase === "finished") {
         // Not remembered: there is nothing left that it could be needed for.
         ports.send(id, { type: "finished", version: state.version });
         return;
       }
-      const worker = { kind, name, secret, backend: null, fallbacks: [], offered: state.version, rate: createRate() };
+      const worker = {
+        kind,
+        name,
+        device,
+        secret,
+        backend: null,
+        fallbacks: [],
+        offered: state.version,
+        rate: createRate(),
+      };
       if (workers.has(id)) gone(id, "connected again");
       workers.set(id, worker);
       ports.rememberWorker(worker, id);

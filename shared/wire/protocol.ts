@@ -107,6 +107,8 @@ export type WorkerMessage =
       readonly protocolVersion: number;
       readonly kind: "node" | "browser";
       readonly name: string;
+      /** The machine in a few words, for the operator. Pages say nothing of theirs. */
+      readonly device?: string | undefined;
       readonly token?: string | undefined;
       /** Keeps the identity of an earlier connection. */
       readonly resume?: { readonly worker: WorkerId; readonly secret: string } | undefined;

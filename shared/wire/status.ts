@@ -6,6 +6,8 @@ export type WorkerStatus = {
   readonly worker: string;
   readonly name: string;
   readonly kind: "node" | "browser";
+  /** What it says of its machine; empty where it says nothing, as pages do. */
+  readonly device: string;
   readonly state: "joining" | "ready";
   readonly backend: Backend | null;
   readonly fallbacks: readonly Fallback[];

@@ -34,6 +34,7 @@ const workerMessage = z.discriminatedUnion("type", [
     protocolVersion: count,
     kind: z.enum(["node", "browser"]),
     name: text(64),
+    device: z.optional(text(128)),
     token: z.optional(text(2048)),
     resume: z.optional(z.strictObject({ worker: identifier, secret: identifier })),
   }),

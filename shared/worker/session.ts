@@ -13,6 +13,8 @@ import type { ComputeCommand, ComputeEvent } from "./commands.ts";
 export type SessionConfig = {
   readonly kind: "node" | "browser";
   readonly name: string;
+  /** The machine in a few words, for the operator; at most 128 characters. */
+  readonly device?: string;
   readonly token: string | null;
   /** The coordinator's HTTP origin. */
   readonly url: string;
@@ -122,6 +124,7 @@ export function sessionStep(
         protocolVersion: PROTOCOL_VERSION,
         kind: config.kind,
         name: config.name,
+        ...(config.device === undefined ? {} : { device: config.device }),
         ...(config.token === null ? {} : { token: config.token }),
         ...(state.identity === null ? {} : { resume: state.identity }),
       };

@@ -222,6 +222,7 @@ function statusOf(version: number): Status {
       behind: 0,
       leases: 1,
       strikes: 0,
+      device: "AMD EPYC Processor, 8 cores",
     };
   });
   return { run: "a million rounds", about: null, corpus: "a text", paused: {}, hash: "00ff00ff00ff00ff", phase: "working", reason: `round ${version}: 3 of 8 units trained by ${WORKERS} workers`, version, steps: 1_100_000, parameters: 927_000, tokens: 6144 * version, tokensPerSecond: 61_000, trainLoss: 1.9, validationLoss: 1.92, learningRate: 1e-4, gradientNorm: 0.65, codec: "i8", strict: false, counts: {}, refusals: {}, workers }; // prettier-ignore

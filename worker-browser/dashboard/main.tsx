@@ -4,6 +4,7 @@ import { count } from "../pages/format.ts";
 import { Header } from "../pages/header.tsx";
 import { showPage } from "../pages/page.ts";
 import * as answers from "./answers.ts";
+import { Bans } from "./bans.tsx";
 import { Charts } from "./charts.tsx";
 import { Controls } from "./controls.tsx";
 import { openFeed, type Feed } from "./feed.ts";
@@ -28,6 +29,7 @@ function Dashboard({ feed }: { readonly feed: Feed }): VNode {
           <div class="stack">
             <CheckpointsTable feed={feed} />
             <Invites />
+            <Bans />
           </div>
         </div>
       </main>

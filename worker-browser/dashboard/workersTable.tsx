@@ -3,13 +3,14 @@ import type { VNode } from "preact";
 import { useState } from "preact/hooks";
 import type { WorkerStatus } from "../../shared/wire/status.ts";
 import { count, percent } from "../pages/format.ts";
+import { ban } from "./bans.tsx";
 import { perform } from "./controls.tsx";
 import type { Feed } from "./feed.ts";
 import { words, type Words } from "./words.ts";
 
 const ROWS = 20;
 
-type SortKey = "name" | "backend" | "tokensPerSecond" | "share" | "behind" | "leases" | "refused";
+type SortKey = "name" | "device" | "backend" | "tokensPerSecond" | "share" | "behind" | "leases" | "refused";
 
 type Sort = { readonly key: SortKey; readonly down: boolean };
 
@@ -25,6 +26,7 @@ export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
   const rows = chosen.slice(shown * ROWS, (shown + 1) * ROWS);
   const columns: readonly (readonly [SortKey, string])[] = [
     ["name", text.name],
+    ["device", text.device],
     ["backend", text.backend],
     ["tokensPerSecond", text.speed],
     ["share", text.share],
@@ -107,12 +109,13 @@ function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: W
       <th scope="row">
         {name} <span class="soft">{worker.name === "" ? worker.kind : worker.worker.slice(0, 8)}</span>
       </th>
+      <td class="soft device">{worker.device !== "" ? worker.device : worker.kind === "browser" ? text.tab : "–"}</td>
       <td>
         {worker.backend ?? text.joining}
         {fallback === undefined ? null : (
           <span class="soft" title={text.fallback(fallback.backend, fallback.reason)}>
             {" "}
-            ({text.fallback(fallback.backend, fallback.reason).slice(0, 60)})
+            ({shortened(text.fallback(fallback.backend, fallback.reason))})
           </span>
         )}
       </td>
@@ -138,7 +141,7 @@ function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: W
           class="danger"
           aria-label={text.banWho(name)}
           onClick={() => {
-            if (confirm(text.sureBan(name))) void perform(text.banWho(name), "POST", "ban", { worker: worker.worker });
+            if (confirm(text.sureBan(name))) void ban(worker.worker, text.banWho(name));
           }}
         >
           {text.ban}
@@ -148,11 +151,18 @@ function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: W
   );
 }
 
+/** All of it is in the title. */
+function shortened(text: string): string {
+  return text.length > 60 ? `${text.slice(0, 60).replace(/\s+\S*$/, "")} …` : text;
+}
+
 function arrange(workers: readonly WorkerStatus[], filter: string, { key, down }: Sort): WorkerStatus[] {
   const wanted = filter.trim().toLowerCase();
   const value = (worker: WorkerStatus): string | number => worker[key] ?? "";
   return workers
-    .filter(({ name, worker, backend }) => `${name} ${worker} ${backend ?? ""}`.toLowerCase().includes(wanted))
+    .filter(({ name, worker, device, backend }) =>
+      `${name} ${worker} ${device} ${backend ?? ""}`.toLowerCase().includes(wanted),
+    )
     .sort((a, b) => {
       const [x, y] = [value(a), value(b)];
       const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
@@ -162,5 +172,5 @@ function arrange(workers: readonly WorkerStatus[], filter: string, { key, down }
 }
 
 function isNumber(key: SortKey): boolean {
-  return key !== "name" && key !== "backend";
+  return key !== "name" && key !== "device" && key !== "backend";
 }

@@ -1,10 +1,14 @@
 /** @file The operator's page in a real Chromium, on a real coordinator with a real worker. */
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
+import { WebSocket } from "ws";
+import { encodeFrame } from "../../../shared/wire/frame.ts";
+import { PROTOCOL_VERSION } from "../../../shared/wire/protocol.ts";
 import type { Checkpoints, Curves } from "../../../shared/wire/dashboard.ts";
 import { violations } from "../../support/axe.ts";
 import { browserTest, hasChromium, launchChromium } from "../../support/chromium.ts";
@@ -100,6 +104,8 @@ browserTest("what it shows is what /status, the ledger and the snapshots say", a
   expect(await rows.count()).toBe(status.workers.length);
   expect(await rows.first().getAttribute("data-worker")).toBe(status.workers[0]?.worker);
   expect(await rows.first().textContent()).toContain("onnx");
+  expect(await rows.first().locator(".device").textContent()).toBe(status.workers[0]?.device);
+  expect(status.workers[0]?.device).toMatch(/, \d+ cores$/);
 
   const { checkpoints } = await json<Checkpoints>("/dashboard/checkpoints");
   expect(checkpoints.length).toBeGreaterThan(2);
@@ -169,6 +175,28 @@ browserTest("an invite is made, shown as an address and a QR code, listed and re
   await row.getByText("revoked").waitFor();
   const { invites } = (await admin("invites", "GET")) as { invites: { revokedMs: number | null }[] };
   expect(invites.map(({ revokedMs }) => revokedMs === null)).toEqual([false]);
+});
+
+browserTest("a worker is banned with its machine in sight, the ban is listed, and lifted", async () => {
+  const stranger = new WebSocket(`${coordinator.url.replace("http", "ws")}/socket`);
+  await once(stranger, "open");
+  stranger.send(encodeFrame({ type: "hello", protocolVersion: PROTOCOL_VERSION, kind: "node", name: "stranger", device: "a toaster, 1 core" })); // prettier-ignore
+  const closed = once(stranger, "close");
+  const page = await open();
+  const row = page.locator("tr[data-worker]", { hasText: "stranger" });
+  await row.getByText("a toaster, 1 core").waitFor();
+  const worker = await row.getAttribute("data-worker");
+  page.on("dialog", (dialog) => void dialog.accept());
+  await row.getByRole("button", { name: "Ban stranger" }).click();
+  await page.getByRole("dialog").getByLabel("Token").fill(ADMIN);
+  await page.getByRole("button", { name: "Go on" }).click();
+  await closed;
+  await page.getByRole("button", { name: "Show bans" }).click();
+  const banned = page.locator("section[aria-labelledby=bans] tbody tr");
+  await banned.getByText(worker!).waitFor();
+  await banned.getByRole("button", { name: `Lift the ban of ${worker}` }).click();
+  await page.getByText("Nobody is banned.").waitFor();
+  expect(await admin("bans", "GET")).toEqual({ bans: [] });
 });
 
 browserTest("a part of the run can be looked at, and all of it again", async () => {

@@ -146,6 +146,7 @@ const status: Status = {
     behind: 0,
     leases: 1,
     strikes: 0,
+    device: machine.kind === "node" ? "Intel Core i5-9500, 6 cores" : "",
     ...machine,
   })),
 };

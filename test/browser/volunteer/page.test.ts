@@ -1,9 +1,5 @@
 /** @file The volunteer's page in a real Chromium, its session thread scripted: what it shows, and what its button does. */
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import pixelmatch from "pixelmatch";
-import { PNG } from "pngjs";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from "vitest";
 import { violations } from "../../support/axe.ts";
@@ -16,6 +12,7 @@ import {
   type ServedPages,
   servePages,
 } from "../../support/pages.ts";
+import { difference, LOOKS_THE_SAME } from "../../support/pictures.ts";
 import type { PageToSession } from "../../../worker-browser/messages.ts";
 import { pictures, takePicture } from "./screenshots.ts";
 import { board, curve, dataUsedUp, fallenBack, finished, offline, refused, status, usage, working } from "./states.ts";
@@ -333,14 +330,6 @@ browserTest("[weight] what is needed before joining is at most 60 kB gzipped, th
 
 browserTest("[screenshots] the pages look as in docs/img", async () => {
   for (const picture of pictures) {
-    const found = PNG.sync.read(await takePicture(browser, pages.url, picture));
-    const kept = PNG.sync.read(readFileSync(join(import.meta.dirname, "../../../docs/img", `${picture.name}.png`)));
-    expect([found.width, found.height], `${picture.name}; npm run screenshots makes it anew`).toEqual([
-      kept.width,
-      kept.height,
-    ]);
-    const different = pixelmatch(found.data, kept.data, undefined, kept.width, kept.height, { threshold: 0.15 });
-    // Text is set by the machine's own fonts; a moved or missing element is more than this.
-    expect(different / (kept.width * kept.height), picture.name).toBeLessThan(0.02);
+    expect(difference(picture.name, await takePicture(browser, pages.url, picture)), picture.name).toBeLessThan(LOOKS_THE_SAME); // prettier-ignore
   }
 });

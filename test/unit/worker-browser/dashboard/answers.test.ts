@@ -33,7 +33,7 @@ function curvesOf(points: number, change: Partial<Curves> = {}): Curves {
 }
 
 function worker(id: string, tokensPerSecond: number, change: Partial<WorkerStatus> = {}): WorkerStatus {
-  return { worker: id, name: id, kind: "node", state: "ready", backend: "onnx", fallbacks: [], tokens: 0, tokensPerSecond, share: 0, refused: 0, waitingReason: "", behind: 0, leases: 1, strikes: 0, ...change }; // prettier-ignore
+  return { worker: id, name: id, kind: "node", device: "", state: "ready", backend: "onnx", fallbacks: [], tokens: 0, tokensPerSecond, share: 0, refused: 0, waitingReason: "", behind: 0, leases: 1, strikes: 0, ...change }; // prettier-ignore
 }
 
 function statusOf(workers: readonly WorkerStatus[], change: Partial<Status> = {}): Status {
