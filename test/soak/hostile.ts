@@ -1,12 +1,16 @@
 /**
  * @file [I5] [I6] A real run with honest workers under attack: fuzzed frames, a slow-loris, floods of connects, readers that do
- * not read. Each attack alternates with peace, so that honest throughput is compared within one run on the same machine; the
- * attackers run at a low priority (--nice), for it is the coordinator that is measured, not who gets the cores.
+ * not read. Each attack alternates with peace, so that honest throughput is compared within one run on the same machine.
+ *
+ * Attackers have machines of their own elsewhere: here they must not compute on the honest workers' core, or that is what is
+ * measured. So the workers have one core to themselves, and the coordinator shares the others with the attackers, which run at a
+ * low priority (--nice).
  *
  *     npm run soak -- hostile [--frames 100000] [--per-second 1000] [--window 10] [--pairs 6] [--seed 1] [--nice 10]
  */
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { setPriority, tmpdir } from "node:os";
+import { availableParallelism, setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -50,6 +54,7 @@ export async function run(args: readonly string[]): Promise<boolean> {
     const probe = await memoryProbe(coordinator.output());
     const { parameters } = await coordinator.until(({ version }) => version >= 20);
     setPriority(Number(flags.nice));
+    separate(coordinator.child.pid!);
     const answer = JSON.parse(readFileSync(join(dir, "runs/attacked/examination.json"), "utf8")) as Attack["answer"];
     const attack = (signal: AbortSignal): Attack => ({ url: coordinator.url, answer, payloadBytes: 4 * parameters, seed, signal }); // prettier-ignore
     const samples: { readonly atS: number; readonly memory: Memory }[] = [];
@@ -137,6 +142,16 @@ export async function run(args: readonly string[]): Promise<boolean> {
     coordinator.child.kill("SIGKILL");
     rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** The coordinator's workers to the first core, itself and us to the others. */
+function separate(coordinatorPid: number): void {
+  const others = `1-${availableParallelism() - 1}`;
+  const pin = (cores: string, pid: number): void => void execFileSync("taskset", ["-acp", cores, String(pid)]);
+  const children = readFileSync(`/proc/${coordinatorPid}/task/${coordinatorPid}/children`, "utf8").trim().split(" ");
+  pin(others, coordinatorPid);
+  pin(others, process.pid);
+  for (const child of children) pin("0", Number(child));
 }
 
 async function inPeace(): Promise<void> {}

@@ -82,6 +82,9 @@ const SESSIONS = 32;
 
 const BATCH = 200;
 
+/** A mask of zeros, which is valid, and costs the attacker nothing. (A name of its own: ws's types do not know it yet.) */
+const unmasked = { generateMask: (mask: Buffer): void => void mask.fill(0) };
+
 const packr = new Packr({ useRecords: false });
 
 export type FuzzReport = { readonly frames: number; readonly connections: number };
@@ -154,7 +157,7 @@ function createPeer(attack: Attack, network: string, onConnect: () => void): Pee
       told = { ...told, welcome: null, lease: null };
       host = (host + 1) % 250;
       onConnect();
-      const opened = new WebSocket(`${url.replace("http", "ws")}/socket`, { perMessageDeflate: false, localAddress: `${network}${host + 1}` }); // prettier-ignore
+      const opened = new WebSocket(`${url.replace("http", "ws")}/socket`, { ...unmasked, perMessageDeflate: false, localAddress: `${network}${host + 1}` }); // prettier-ignore
       socket = opened;
       opened.on("error", () => wake?.());
       opened.on("close", () => wake?.());
@@ -194,12 +197,12 @@ function createPeer(attack: Attack, network: string, onConnect: () => void): Pee
           return;
         case "field":
           return send(
-            pack({ ...plain, [names[how.index % names.length] ?? "type"]: how.value }, payloadOf(say, payloadBytes)),
+            pack({ ...plain, [names[how.index % names.length] ?? "type"]: how.value }, payloadOf(say, told, attack)),
           );
         case "drop":
-          return send(pack(Object.fromEntries(Object.entries(plain).filter((_, index) => index !== how.index % names.length)), payloadOf(say, payloadBytes))); // prettier-ignore
+          return send(pack(Object.fromEntries(Object.entries(plain).filter((_, index) => index !== how.index % names.length)), payloadOf(say, told, attack))); // prettier-ignore
         case "add":
-          return send(pack(Object.fromEntries([...Object.entries(plain), [how.name, how.value]]), payloadOf(say, payloadBytes))); // prettier-ignore
+          return send(pack(Object.fromEntries([...Object.entries(plain), [how.name, how.value]]), payloadOf(say, told, attack))); // prettier-ignore
         case "flip": {
           const bytes = frameOf(say, told, attack).slice();
           for (const bit of how.bits) {
@@ -245,13 +248,23 @@ function pack(header: object, payload: Uint8Array): Uint8Array {
   return bytes;
 }
 
-function payloadOf(say: Step["say"], payloadBytes: number): Uint8Array {
-  // Not finite as f32: what is well-formed must not become a part of the run that honest workers train.
-  return say === "contribution" ? new Uint8Array(payloadBytes).fill(255) : new Uint8Array();
+/**
+ * Of a contribution as much as a lease asks for; without one, what is beyond any allowance: the rest would never be read, and
+ * cost the attacker's machine more than the coordinator.
+ */
+function payloadOf(say: Step["say"], { lease }: Told, { payloadBytes }: Attack): Uint8Array {
+  if (say !== "contribution") return notFinite.subarray(0, 0);
+  if (notFinite.length < payloadBytes) notFinite = new Uint8Array(payloadBytes).fill(255);
+  return notFinite.subarray(0, lease === null ? Math.min(payloadBytes, UNASKED_BYTES) : payloadBytes);
 }
 
+/** As f32: what is well-formed must not become a part of the run that honest workers train. */
+let notFinite = new Uint8Array();
+
+const UNASKED_BYTES = 2 ** 17;
+
 function frameOf(say: Step["say"], told: Told, attack: Attack): Uint8Array {
-  const payload = say === "examination" ? new Uint8Array(Float64Array.from(attack.answer.sketch).buffer) : payloadOf(say, attack.payloadBytes); // prettier-ignore
+  const payload = say === "examination" ? new Uint8Array(Float64Array.from(attack.answer.sketch).buffer) : payloadOf(say, told, attack); // prettier-ignore
   return encodeFrame(messageOf(say, told, attack), payload.length === 0 ? undefined : payload);
 }
 
