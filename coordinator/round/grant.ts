@@ -55,8 +55,7 @@ type Facts = {
   /** Open leases by worker. */
   readonly open: ReadonlyMap<WorkerId, readonly LeaseRecord[]>;
   readonly busyMs: (worker: WorkerId) => number;
-  /** See {@link fastestProven}. */
-  readonly fastestProvenMs: number | null;
+  readonly someProven: boolean;
   /** When the free units of a pool can be done at the soonest, ms from now. */
   readonly endMs: (pool: Pool) => number;
   /** When the first of the workers but this one could end so many units more, ms from now. */
@@ -70,6 +69,8 @@ type LateUnits = {
   readonly firstUnit: number;
   readonly units: number;
   readonly remainingMs: number;
+  /** For units that a newcomer has: when it says that it will be done, ms from now; 0 when that is past. */
+  readonly promisedMs?: number;
 };
 
 function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
@@ -89,15 +90,15 @@ function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
   const ends = new Map<LeaseKind, number>();
   const hands = new Map<LeaseKind, readonly NamedHand[]>();
   const handsOf = (pool: Pool): readonly NamedHand[] => {
-    const known = hands.get(pool.kind) ?? handsFor(draft, pool, busyMs, fastestProvenMs, config, nowMs);
+    const known = hands.get(pool.kind) ?? handsFor(draft, pool, busyMs, someProven, config, nowMs);
     hands.set(pool.kind, known);
     return known;
   };
   const late = new Map<Pool, readonly LateUnits[]>();
-  const fastestProvenMs = fastestProven(draft);
+  const someProven = isAnybodyProven(draft);
   return {
     open,
-    fastestProvenMs,
+    someProven,
     busyMs,
     endMs(pool) {
       const known = ends.get(pool.kind) ?? soonestEnd(countFree(pool), handsOf(pool));
@@ -111,54 +112,45 @@ function gather(draft: Draft, config: RoundConfig, nowMs: number): Facts {
       return first;
     },
     late(pool) {
-      const known = late.get(pool) ?? lateUnits(draft, pool, fastestProvenMs, config, nowMs);
+      const known = late.get(pool) ?? lateUnits(draft, pool, someProven, config, nowMs);
       late.set(pool, known);
       return known;
     },
   };
 }
 
-/**
- * Time of a sample on the fastest worker of which something was merged on this connection; null while there is none. What
- * newcomers say of their speed is only said: those who claim much and deliver nothing must not keep work from the others.
- */
-function fastestProven(draft: Draft): number | null {
-  let fastest: number | null = null;
-  for (const worker of draft.workers.values()) {
-    const { sampleMs } = worker;
-    if (isProven(worker) && sampleMs !== null && sampleMs < (fastest ?? Infinity)) fastest = sampleMs;
-  }
-  return fastest;
+/** Whether something was merged that came on a connection which is still there. */
+export function isAnybodyProven({ workers }: Draft): boolean {
+  for (const { tokens } of workers.values()) if (tokens > 0) return true;
+  return false;
 }
 
-function isProven({ tokens }: WorkerRecord): boolean {
-  return tokens > 0;
+/**
+ * A newcomer gets one unit at a time, to show what it can do, and nobody waits for it: a proven worker that would be idle computes
+ * the same unit. So strangers that take units and deliver nothing cost the others nothing but messages.
+ */
+function isNewcomer({ isNew }: WorkerRecord, someProven: boolean): boolean {
+  return isNew && someProven;
 }
 
 type NamedHand = Hand & { readonly id: WorkerId };
 
-/** Everybody who may get units of this pool. */
+/** Everybody with whose work the end of this pool is planned. */
 function handsFor(
   draft: Draft,
   pool: Pool,
   busyMs: (id: WorkerId) => number,
-  fastestProvenMs: number | null,
+  someProven: boolean,
   config: RoundConfig,
   nowMs: number,
 ): NamedHand[] {
   const refused = new Set(pool.kind === "train" ? draft.outliers.map(({ worker }) => worker) : []);
   return [...draft.workers].flatMap(([id, worker]): NamedHand[] => {
-    if (!mayWork(worker, nowMs) || worker.sampleMs === null) return [];
+    if (!mayWork(worker, nowMs) || worker.sampleMs === null || isNewcomer(worker, someProven)) return [];
     // Some of the free units are not for it, see openTo.
     if (refused.has(id) && !isAlone(draft, id, config, nowMs)) return [];
-    return [{ id, unitMs: unitMsOf(believed(worker, fastestProvenMs), pool), busyMs: busyMs(id) }];
+    return [{ id, unitMs: unitMsOf(worker, pool), busyMs: busyMs(id) }];
   });
-}
-
-/** A newcomer is not planned with as faster than who has shown it. */
-function believed(worker: WorkerRecord, fastestProvenMs: number | null): WorkerRecord {
-  if (fastestProvenMs === null || isProven(worker) || (worker.sampleMs ?? 0) >= fastestProvenMs) return worker;
-  return { ...worker, sampleMs: fastestProvenMs };
 }
 
 /** Time of one unit of this pool on a worker, as it was measured. */
@@ -274,8 +266,10 @@ function grantOne(
     if (whole === null) continue;
     const pool = openTo(draft, id, whole, config, nowMs);
     const worker = draft.workers.get(id) ?? newWorker();
-    const unitMs = unitMsOf(believed(worker, facts.fastestProvenMs), pool);
+    const unitMs = unitMsOf(worker, pool);
     const free = countFree(pool);
+    const isNew = isNewcomer(worker, facts.someProven);
+    if (isNew && open > 0) continue;
     const busyMs = facts.busyMs(id);
     const answer = leaseUnits({ free, unitMs, busyMs, endMs: facts.endMs(whole), folds: folds(config, pool.kind) });
     let units = answer.units;
@@ -287,25 +281,24 @@ function grantOne(
     }
     if (units > 0) {
       const firstUnit = pool.status.indexOf(FREE);
-      const run = freeRun(pool, firstUnit, units);
-      grant(draft, id, whole, firstUnit, run, unitMs, config, nowMs, effects);
+      const run = freeRun(pool, firstUnit, isNew ? 1 : units);
+      grant(draft, id, whole, { firstUnit, units: run }, unitMs, config, nowMs, effects);
       return null;
     }
-    if (free === 0 && open === 0) {
-      // Who may hold a unit for ever must not hold its only copy too.
-      if (facts.fastestProvenMs !== null && !isProven(worker)) continue;
-      const copy = facts.late(whole).find(({ owner, units: late, remainingMs }) => {
+    // Who may hold a unit for ever must not hold its only copy too.
+    if (free === 0 && !isNew) {
+      const copy = facts.late(whole).find(({ owner, units: late, remainingMs, promisedMs }) => {
         const copyMs = unitMs * late;
+        if (owner === id) return false;
         // A unit is copied once: by who ends it first, be it busy now.
-        return (
-          owner !== id &&
-          remainingMs > SPECULATION_FACTOR * copyMs &&
-          copyMs <= facts.firstOtherMs(id, late, whole) + JITTER_MS
-        );
+        if (busyMs + copyMs > facts.firstOtherMs(id, late, whole) + JITTER_MS) return false;
+        // A newcomer's units are as if nobody had them, but for those that will be here before the copy is begun.
+        if (promisedMs !== undefined) return promisedMs === 0 || promisedMs > busyMs;
+        return open === 0 && remainingMs > SPECULATION_FACTOR * copyMs;
       });
       if (copy !== undefined) {
         draft.counts.speculative += 1;
-        grant(draft, id, whole, copy.firstUnit, copy.units, unitMs, config, nowMs, effects);
+        grant(draft, id, whole, copy, unitMs, config, nowMs, effects);
         return null;
       }
     }
@@ -317,8 +310,7 @@ function grant(
   draft: Draft,
   id: WorkerId,
   pool: Pool,
-  firstUnit: number,
-  units: number,
+  { firstUnit, units }: Units,
   unitMs: number,
   config: RoundConfig,
   nowMs: number,
@@ -355,17 +347,8 @@ function grant(
   });
 }
 
-/**
- * Units that somebody idle may compute a second time, because their owner seems late; the latest first. A newcomer is late as
- * soon as the fastest would have been done.
- */
-function lateUnits(
-  draft: Draft,
-  pool: Pool,
-  fastestProvenMs: number | null,
-  config: RoundConfig,
-  nowMs: number,
-): LateUnits[] {
+/** Units that somebody idle may compute a second time, because their owner seems late or is new; the latest first. */
+function lateUnits(draft: Draft, pool: Pool, someProven: boolean, config: RoundConfig, nowMs: number): LateUnits[] {
   const holders = new Uint8Array(pool.status.length);
   const leases = [...draft.leases.values()].filter(({ kind, expired }) => kind === pool.kind && !expired);
   for (const { firstUnit, units } of leases) {
@@ -377,11 +360,11 @@ function lateUnits(
     const elapsedMs = nowMs - Math.max(lease.grantedMs, owner?.busySinceMs ?? 0);
     const { all, result } = expectedMs(draft, lease, config);
     // Who is overdue is believed to stay so about as long again.
-    const isNewcomer = fastestProvenMs !== null && owner !== undefined && !isProven(owner);
-    const provenMs = (fastestProvenMs ?? 0) * pool.unit * (folds(config, pool.kind) ? lease.units : 1);
-    const remainingMs = isNewcomer && elapsedMs > provenMs ? Infinity : Math.max(all - elapsedMs, elapsedMs - result);
+    const promised =
+      owner !== undefined && isNewcomer(owner, someProven) ? { promisedMs: Math.max(0, all - elapsedMs) } : {};
+    const remainingMs = Math.max(all - elapsedMs, elapsedMs - result);
     const part = folds(config, pool.kind) ? whole(lease, mayCopy) : lastUnit(lease, mayCopy);
-    return part === null ? [] : [{ owner: lease.worker, ...part, remainingMs }];
+    return part === null ? [] : [{ owner: lease.worker, ...part, remainingMs, ...promised }];
   });
   return late.sort((a, b) => b.remainingMs - a.remainingMs || a.firstUnit - b.firstUnit);
 }

@@ -4,7 +4,7 @@
  * event the same `settle` asks what the facts now allow, so that no departure, expiry or refusal can leave a round hanging.
  */
 import type { RefusalCode, WorkerId } from "../../shared/wire/protocol.ts";
-import { grantLeases, isAlone, outliersAmong, wait } from "./grant.ts";
+import { grantLeases, isAlone, isAnybodyProven, outliersAmong, wait } from "./grant.ts";
 import { closeAccount, emptyAccount, skipRound } from "./leaseAccount.ts";
 import { acceptable, closeLease, endLeases, expire, giveBack, measure, returnUnits } from "./leases.ts";
 import {
@@ -77,6 +77,7 @@ function apply(draft: Draft, event: RoundEvent, config: RoundConfig, nowMs: numb
         sampleMs,
         busySinceMs: nowMs,
         probedMs: nowMs,
+        isNew: worker.tokens === 0 && isAnybodyProven(draft),
       });
       return;
     }
@@ -309,6 +310,7 @@ function onMerged(
     if (worker !== undefined) {
       draft.workers.set(id, {
         ...worker,
+        isNew: false,
         tokens: worker.tokens + result.tokens,
         strikes: clipped ? worker.strikes : 0,
       });

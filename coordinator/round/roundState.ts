@@ -60,6 +60,8 @@ export type WorkerRecord = {
   /** When the unit in work was begun, as far as the coordinator can know. */
   readonly busySinceMs: number;
   readonly probedMs: number;
+  /** Ready when something of others had been merged already, and of this one nothing yet. */
+  readonly isNew: boolean;
   /** Tokens of this worker's merged contributions. */
   readonly tokens: number;
   readonly refused: number;
@@ -243,6 +245,7 @@ export function newWorker(): WorkerRecord {
     sampleMs: null,
     busySinceMs: 0,
     probedMs: -Infinity,
+    isNew: false,
     tokens: 0,
     refused: 0,
     strikes: 0,

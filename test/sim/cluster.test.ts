@@ -266,3 +266,29 @@ test("[I4] nobody is told that the run is finished before its last evaluation is
   checkInvariants(cluster, round, [worker]);
   expect(cluster.evaluations.at(-1)).toMatchObject({ version: 3, samples: 50 });
 });
+
+test.each([true, false])(
+  "strangers that take units and deliver nothing cost honest workers less than a tenth (strict: %s)",
+  async (strict) => {
+    const round = { ...config, strict, batch: 32, steps: 1000, evaluateEvery: 0, finalEvaluationSamples: 0 };
+    const roundsIn = async (seconds: number, strangers: number): Promise<number> => {
+      const cluster = await createCluster(round, 7);
+      for (const name of ["a", "b"]) cluster.add({ name, unitMs: 60 });
+      await cluster.clock.runUntil(() => cluster.rounds.length >= 3, 60_000);
+      const [began, beganMs] = [cluster.rounds.length, cluster.clock.nowMs()];
+      const nextStranger = (index: number): void => {
+        // Each says that it is fast, asks at once, takes what it gets, and is gone when it might be missed; some stay.
+        const stranger = cluster.add({ name: `stranger ${index}`, unitMs: 1, behaviour: () => "hang" });
+        if (index % 10 > 0) cluster.clock.after(50 + 37 * (index % 20), () => stranger.kill());
+        cluster.clock.after(500 / strangers, () => nextStranger(index + 1));
+      };
+      if (strangers > 0) nextStranger(0);
+      await cluster.clock.runUntil(() => cluster.clock.nowMs() >= beganMs + 1000 * seconds, 1e6);
+      return cluster.rounds.length - began;
+    };
+    const peace = await roundsIn(6, 0);
+    expect(peace).toBeGreaterThan(20);
+    for (const strangers of [1, 10, 40])
+      expect(await roundsIn(6, strangers), `${strangers}`).toBeGreaterThanOrEqual(0.9 * peace);
+  },
+);
