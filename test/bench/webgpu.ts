@@ -8,6 +8,7 @@ import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { stepGraph } from "../../shared/engine/stepGraph.ts";
 import { limitsOf } from "../../shared/engine/wgsl/device.ts";
+import type { WgslEngine } from "../../shared/engine/wgsl/engine.ts";
 import { compile } from "../../shared/engine/wgsl/plan.ts";
 import { gptTensors } from "../../shared/model/gptTensors.ts";
 import { initialParams } from "../../shared/model/init.ts";
@@ -45,11 +46,24 @@ export async function run(args: string[]): Promise<void> {
   console.log(`tiny, 12×64 tokens: ${plan.dispatches.length} dispatches, ${plan.pipelines.length} pipelines`);
   console.log(`trace ${(tracedMs - startMs).toFixed(0)} ms, plan ${(plannedMs - tracedMs).toFixed(0)} ms`);
   console.log(`pipelines ${compileMs.toFixed(0)} ms, ${((user + system) / 1e6).toFixed(2)} s of processor time`);
-  console.log(`JavaScript a step: ${spread(hostMs)}`);
+  console.log(`JavaScript a step, submitting included: ${spread(hostMs)}`);
+  console.log(`recording alone, nothing else running: ${spread(await recording(opened.device, engine))}`);
   if (!opened.isSoftware) console.log(`until the gradient is there: ${spread(waitMs)}`);
   await engine.dispose();
   opened.device.destroy();
   process.exit();
+}
+
+/** Between steps the device's threads are idle: on a software adapter they are what the other figure waits for. */
+async function recording(device: GPUDevice, engine: WgslEngine): Promise<number[]> {
+  const replay = await engine.replayFor("gradient", 12);
+  return Array.from({ length: 200 }, () => {
+    const startMs = performance.now();
+    const encoder = device.createCommandEncoder();
+    replay.record(encoder, 0, replay.plan.dispatches.length);
+    encoder.finish();
+    return performance.now() - startMs;
+  });
 }
 
 function spread(ms: readonly number[]): string {

@@ -171,6 +171,7 @@ export async function createWgslEngine({
   const whole: WgslEngine = {
     backend: "webgpu",
     lastStep: () => times,
+    lastStepMs: () => times.hostMs + times.waitMs,
     replayFor,
     load: (theta) => {
       if (theta.length !== layout.length)
@@ -244,7 +245,7 @@ export async function createWgslEngine({
       return gradient(batch, target);
     }
   };
-  return { ...whole, gradient };
+  return { ...whole, gradient, lastStepMs: () => fitting.lastStepMs?.() ?? 0 };
 }
 
 function lossFrom(buffer: GPUBuffer, offset: number): number {

@@ -86,9 +86,11 @@ export async function createReplay(
     upload: () => device.queue.writeBuffer(inputs, 0, staging),
     record: (encoder, from, to) => {
       const pass = encoder.beginComputePass();
+      let current = -1;
       for (let i = from; i < to; i++) {
         const { pipeline, workgroups } = plan.dispatches[i]!;
-        pass.setPipeline(pipelines[pipeline]!);
+        if (pipeline !== current) pass.setPipeline(pipelines[pipeline]!);
+        current = pipeline;
         pass.setBindGroup(0, groups[i]);
         pass.dispatchWorkgroups(workgroups[0], workgroups[1], workgroups[2]);
       }

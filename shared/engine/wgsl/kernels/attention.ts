@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var block = 0u; block <= tile; block++) {
     let keys = block * ${TILE}u;
     ${scores(shape, { a: part(0, "first"), b: part(1, "keys"), into: "s" })}
-    ${each(4, (j) => `let key${j} = keys + tx * 4u + ${j}u;\nlet valid${j} = (vec4<u32>(key${j}) <= queries) & vec4<bool>(key${j} < ${length}u);\ns${j} = select(vec4<f32>(LOWEST), s${j} * ${literal(features ** -0.5)}, valid${j});`)}
+    ${each(4, (j) => `let key${j} = keys + tx * 4u + ${j}u;\nlet valid${j} = (vec4<u32>(key${j}) <= queries)${andInside(`key${j}`, length)};\ns${j} = select(vec4<f32>(LOWEST), s${j} * ${literal(features ** -0.5)}, valid${j});`)}
     let highest = max(most, across(lane, max(max(s0, s1), max(s2, s3)), true));
     let shrink = exp(max(most - highest, vec4<f32>(-88.0)));
     most = highest;
@@ -43,7 +43,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     ${eachAccumulator("o", chunks, (name, r) => `${name} *= shrink[${r}];`)}
     ${accumulate("o", chunks, part(2, "keys"))}
   }
-  ${logSumExp === null ? "" : `if (tx == 0u) { ${each(4, (r) => `if (queries[${r}] < ${length}u) { ${logSumExp}[head * ${length}u + queries[${r}]] = most[${r}] + log(sum[${r}]); }`)} }`}
+  ${logSumExp === null ? "" : `if (tx == 0u) { ${each(4, (r) => `${when(`queries[${r}]`, length)} { ${logSumExp}[head * ${length}u + queries[${r}]] = most[${r}] + log(sum[${r}]); }`)} }`}
   ${eachAccumulator("o", chunks, (name, r, c) => store(out, `sampleStart * ${heads * features}u + headStart + queries[${r}] * ${heads * features}u`, `${name} / sum[${r}]`, `queries[${r}]`, c, shape))}
 }`;
   const { workgroups } = inARow(batch * heads * tiles);
@@ -85,7 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     ${each(4, (r) => `own[${r}] += dot(readGrad(sampleStart, headStart, queries[${r}], f), readOut(sampleStart, headStart, queries[${r}], f));`)}
   }
   let parallel = across(lane, own, false);
-  if (tx == 0u) { ${each(4, (r) => `if (queries[${r}] < ${length}u) { ${along}[head * ${length}u + queries[${r}]] = parallel[${r}]; }`)} }
+  if (tx == 0u) { ${each(4, (r) => `${when(`queries[${r}]`, length)} { ${along}[head * ${length}u + queries[${r}]] = parallel[${r}]; }`)} }
   let row = vec4<u32>(head * ${length}u) + min(queries, vec4<u32>(${length - 1}u));
   let normaliser = vec4<f32>(${each(4, (r) => `${lse}[row[${r}]]`, ", ")});
   ${accumulators("o", chunks)}
@@ -97,7 +97,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     ${each(
       4,
       (j) => `let key${j} = keys + tx * 4u + ${j}u;
-    let valid${j} = (vec4<u32>(key${j}) <= queries) & vec4<bool>(key${j} < ${length}u);
+    let valid${j} = (vec4<u32>(key${j}) <= queries)${andInside(`key${j}`, length)};
     let p${j} = select(vec4<f32>(), exp(clamp(s${j} * ${scale} - normaliser, vec4<f32>(-88.0), vec4<f32>(0.5))), valid${j});
     weights[(tx * 4u + ${j}u) * 8u + ty] = p${j} * (d${j}${keepQ("queries", `vec4<u32>(key${j})`)} - parallel) * ${scale};`,
     )}
@@ -129,7 +129,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       4,
       (j) => `let query${j} = queries + tx * 4u + ${j}u;
     let row${j} = head * ${length}u + min(query${j}, ${length - 1}u);
-    let valid${j} = (vec4<u32>(query${j}) >= keys) & vec4<bool>(query${j} < ${length}u);
+    let valid${j} = (vec4<u32>(query${j}) >= keys)${andInside(`query${j}`, length)};
     let p${j} = select(vec4<f32>(), exp(clamp(s${j} * ${scale} - ${lseK}[row${j}], vec4<f32>(-88.0), vec4<f32>(0.5))), valid${j});
     ${core.keys === null ? "" : `let m${j} = vec4<f32>(1.0)${keepK(`vec4<u32>(query${j})`, "keys")};`}
     let ds${j} = p${j} * (d${j}${core.keys === null ? "" : ` * m${j}`} - ${alongK}[row${j}]) * ${scale};
@@ -167,9 +167,9 @@ function headsOf(
 
 /** Which sample, head and tile the workgroup has, and which 4×4 of a tile the thread. */
 function place({ batch, heads, length, features, tiles }: Heads): string {
-  const { at } = inARow(batch * heads * tiles);
+  const { at, unless } = inARow(batch * heads * tiles);
   return `let number = ${at};
-  if (number >= ${batch * heads * tiles}u) { return; }
+  ${unless("number")}
   let tile = number % ${tiles}u;
   let head = number / ${tiles}u;
   let sample = head / ${heads}u;
@@ -257,6 +257,29 @@ function eachAccumulator(name: string, chunks: number, write: (name: string, r: 
   return each(chunks, (c) => each(4, (r) => write(`${name}${c}_${r}`, r, c)));
 }
 
+/** What must hold of a row or feature of a tile, where the last tile is not full; else nothing, and nothing is compiled for it. */
+function inside(at: string, extent: number): string[] {
+  return extent % TILE === 0 ? [] : [`${at} < ${extent}u`];
+}
+
+function when(at: string, extent: number): string {
+  return inside(at, extent)
+    .map((check) => `if (${check})`)
+    .join("");
+}
+
+function andInside(at: string, extent: number): string {
+  return inside(at, extent)
+    .map((check) => ` & vec4<bool>(${check})`)
+    .join("");
+}
+
+/** Zeros for what lies outside the tensor. */
+function beyond({ length, features }: Pick<Heads, "length" | "features">): string {
+  const checks = [...inside("row", length), ...inside("f", features)];
+  return checks.length === 0 ? "" : `if (!(${checks.join(" && ")})) { return vec4<f32>(); }`;
+}
+
 /** Four features of a row that exists, to `start` + feature. */
 function store(
   array: string,
@@ -273,7 +296,8 @@ function store(
       ? `${array}[(${start} + ${feature}) / 4u] = ${value};`
       : `let value = ${value};
       ${each(4, (i) => `if (${feature} + ${i}u < ${features}u) { ${array}[${start} + ${feature} + ${i}u] = value[${i}]; }`)}`;
-  return `if (${row} < ${length}u && ${feature} < ${features}u) { ${write} }`;
+  const checks = [...inside(row, length), ...inside(feature, features)];
+  return checks.length === 0 ? `{ ${write} }` : `if (${checks.join(" && ")}) { ${write} }`;
 }
 
 function qkvReader(shader: Shader, qkv: ValueId, { length, features, heads, lanes }: Heads): void {
@@ -283,7 +307,7 @@ function qkvReader(shader: Shader, qkv: ValueId, { length, features, heads, lane
   shader.define(
     "readQkv",
     `fn readQkv(sample: u32, head: u32, piece: u32, row: u32, f: u32) -> vec4<f32> {
-  if (row >= ${length}u || f >= ${features}u) { return vec4<f32>(); }
+  ${beyond({ length, features })}
   ${four(array, at, features, lanes)}
 }`,
   );
@@ -295,7 +319,7 @@ function outReader(shader: Shader, name: string, value: ValueId, { length, featu
   shader.define(
     name,
     `fn ${name}(sample: u32, head: u32, row: u32, f: u32) -> vec4<f32> {
-  if (row >= ${length}u || f >= ${features}u) { return vec4<f32>(); }
+  ${beyond({ length, features })}
   ${four(array, `(sample + row) * ${heads * features}u + head + f`, features, lanes)}
 }`,
   );

@@ -21,12 +21,12 @@ export function crossEntropyKernels(context: ShaderContext, { core }: FusedOp, m
       reduction("vec2<f32>", threads, (a, b) => `merge(${a}, ${b})`),
     );
     shader.define("merge", MERGE);
-    const { workgroups, at } = inARow(rows);
+    const { workgroups, at, unless } = inARow(rows);
     const begin = i === 0 ? "vec3<f32>(LOWEST, 0.0, 0.0)" : `vec3<f32>(${memory}[row * 3u], ${memory}[row * 3u + 1u], ${memory}[row * 3u + 2u])`; // prettier-ignore
     const body = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = ${at};
-  if (row >= ${rows}u) { return; }
+  ${unless("row")}
   var own = vec2<f32>(LOWEST, 0.0);
   for (var column = lane; column < ${count}u; column += ${threads}u) {
     let x = ${chunk}[row * ${count}u + column];
@@ -55,11 +55,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     const labels = shader.bind(targets, "i32");
     const memory = shader.bind(state, "f32");
     const gradient = shader.bind(dLogits, typeOf(lanes), true);
-    const { workgroups, at } = inARow(rows);
+    const { workgroups, at, unless } = inARow(rows);
     const body = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = ${at};
-  if (row >= ${rows}u) { return; }
+  ${unless("row")}
   let label = ${labels}[row];
   let logSumExp = ${memory}[row * 3u] + log(${memory}[row * 3u + 1u]);
   ${gradientLoop({ chunk, gradient, lanes, count, threads, first, scale })}

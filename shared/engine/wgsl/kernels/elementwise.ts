@@ -17,7 +17,7 @@ export function elementwiseKernel(context: ShaderContext, { core, steps, stores 
   const body = `@compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = ${at} * ${THREADS}u + lane;
-  if (i >= ${count}u) { return; }
+  ${workgroups[0] * workgroups[1] * THREADS === count ? "" : `if (i >= ${count}u) { return; }`}
   ${lines.join("\n  ")}
 }`;
   return finishKernel(shader, {

@@ -18,12 +18,24 @@ export type Kernel = {
 /** WebGPU's own bound on each dimension of a dispatch. */
 const MAX_WORKGROUPS = 65_535;
 
-/** `count` workgroups in a row, bent over into a second dimension where there are too many; `at` is their number in WGSL. */
-export function inARow(count: number): { workgroups: [number, number, number]; at: string } {
-  if (count <= MAX_WORKGROUPS) return { workgroups: [count, 1, 1], at: "group.x" };
+/**
+ * `count` workgroups in a row, bent over into a second dimension where there are too many; `at` is their number in WGSL.
+ * `unless(number)` ends a workgroup too many, where there can be one: otherwise `count`, and with it the batch size, is not in
+ * the text, and other batch sizes have the same pipeline.
+ */
+export function inARow(count: number): {
+  workgroups: [number, number, number];
+  at: string;
+  unless: (number: string) => string;
+} {
+  if (count <= MAX_WORKGROUPS) return { workgroups: [count, 1, 1], at: "group.x", unless: () => "" };
   const rows = Math.ceil(count / MAX_WORKGROUPS);
   const columns = Math.ceil(count / rows);
-  return { workgroups: [columns, rows, 1], at: `(group.y * ${columns}u + group.x)` };
+  return {
+    workgroups: [columns, rows, 1],
+    at: `(group.y * ${columns}u + group.x)`,
+    unless: (number) => (columns * rows === count ? "" : `if (${number} >= ${count}u) { return; }`),
+  };
 }
 
 export function finishKernel(

@@ -21,11 +21,11 @@ export function layerNormKernel(context: ShaderContext, { core, steps, stores }:
   );
   const position = { lanes, size: rows * width, index: "i", column: { index: "column", columns: width } } as const;
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
-  const { workgroups, at } = inARow(rows);
+  const { workgroups, at, unless } = inARow(rows);
   const body = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = ${at};
-  if (row >= ${rows}u) { return; }
+  ${unless("row")}
   var held: array<${T}, ${perThread}>;
   var sum = 0.0f;
   ${forColumns(perThread, threads, count, `held[p] = ${x}[row * ${count}u + column]; sum += ${total("held[p]", lanes)};`)}
@@ -59,17 +59,18 @@ export function layerNormGradKernels(context: ShaderContext, { core, steps, stor
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
   const perGroup = rowsPerGroup(rows);
   const groups = Math.ceil(rows / perGroup);
+  const end = rows % perGroup === 0 ? `(number + 1u) * ${perGroup}u` : `min((number + 1u) * ${perGroup}u, ${rows}u)`;
   const sums = core.dBias === null ? 1 : 2;
-  const { workgroups, at } = inARow(groups);
+  const { workgroups, at, unless } = inARow(groups);
   const body = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let number = ${at};
-  if (number >= ${groups}u) { return; }
+  ${unless("number")}
   var weighted: array<${T}, ${perThread}>;
   var normalised: array<${T}, ${perThread}>;
   var gains: array<${T}, ${perThread}>;
   ${sums === 2 ? `var biases: array<${T}, ${perThread}>;` : ""}
-  for (var row = number * ${perGroup}u; row < min((number + 1u) * ${perGroup}u, ${rows}u); row++) {
+  for (var row = number * ${perGroup}u; row < ${end}; row++) {
     let mean = ${statistics}[row * 2u];
     let scale = ${statistics}[row * 2u + 1u];
     var sum = vec2<f32>();

@@ -53,18 +53,20 @@ export function matMulKernel(context: ShaderContext, { core, steps, stores }: Fu
   const quads = tile.size / 4;
   const halves = tile.perThread / 4;
   const blocks = quads * (tile.depth / 4);
-  reader(shader, "readA", core.a, a, lanesOf(a));
-  reader(shader, "readB", core.b, b, lanesOf(b));
+  /** Whether tiles end where the matrix does: then nothing lies outside, and no bound need be checked (or compiled). */
+  const whole = { rows: rows % tile.size === 0, columns: columns % tile.size === 0, depth: depth % tile.depth === 0 };
+  reader(shader, "readA", core.a, a, lanesOf(a), whole.rows && whole.depth);
+  reader(shader, "readB", core.b, b, lanesOf(b), whole.columns && whole.depth);
 
   const index = lanes === 4 ? `row * ${columns / 4}u + column` : `row * ${columns}u + column`;
   const names = new Map([[core.result, "value"]]);
-  const whole = a.batches > 1 ? `batch * ${(rows * columns) / lanes}u + ${index}` : index;
+  const place = a.batches > 1 ? `batch * ${(rows * columns) / lanes}u + ${index}` : index;
   const position = { lanes, size, index: "i", column: { index: "column", columns } } as const;
   const lines = writeSteps(shader, steps, stores, position, names);
   shader.define(
     "finish",
     `fn finish(batch: u32, row: u32, column: u32, value: ${typeOf(lanes)}) {
-  let i = ${whole};
+  let i = ${place};
   ${lines.join("\n  ")}
 }`,
   );
@@ -91,8 +93,12 @@ export function matMulKernel(context: ShaderContext, { core, steps, stores }: Fu
   const columnOf = (c: number) => `tileColumn + tx * 4u + ${c * (tile.size / 2)}u`;
   const finish = (r: number, c: number) =>
     lanes === 4
-      ? `if (row < ${rows}u && column${c} < ${columns}u) { finish(batch, row, column${c} / 4u, c${r}_${c}); }`
-      : each(4, (i) => `if (row < ${rows}u && column${c} + ${i}u < ${columns}u) { finish(batch, row, column${c} + ${i}u, c${r}_${c}[${i}]); }`); // prettier-ignore
+      ? inside(`column${c}`, `finish(batch, row, column${c} / 4u, c${r}_${c});`)
+      : each(4, (i) => inside(`column${c} + ${i}u`, `finish(batch, row, column${c} + ${i}u, c${r}_${c}[${i}]);`));
+  const inside = (column: string, statement: string) => {
+    const checks = [...(whole.rows ? [] : [`row < ${rows}u`]), ...(whole.columns ? [] : [`${column} < ${columns}u`])];
+    return checks.length === 0 ? statement : `if (${checks.join(" && ")}) { ${statement} }`;
+  };
   const body = `var<workgroup> left: array<vec4<f32>, ${quads * tile.depth}>;
 var<workgroup> right: array<vec4<f32>, ${quads * tile.depth}>;
 @compute @workgroup_size(${threads})
@@ -133,8 +139,15 @@ function stored(shape: readonly number[]): Stored {
   return { batches: sizeOf(shape.slice(0, -2)), rows, columns };
 }
 
-/** WGSL of `name(batch, row, column)`: four elements of a row, 0 outside the matrix. */
-function reader(shader: Shader, name: string, value: number, { batches, rows, columns }: Stored, lanes: Lanes): void {
+/** WGSL of `name(batch, row, column)`: four elements of a row, 0 outside the matrix, unless nobody asks for what lies there. */
+function reader(
+  shader: Shader,
+  name: string,
+  value: number,
+  { batches, rows, columns }: Stored,
+  lanes: Lanes,
+  isInside: boolean,
+): void {
   const array = shader.bind(value, typeOf(lanes));
   const start = batches > 1 ? `batch * ${(rows * columns) / lanes}u + ` : "";
   const inside =
@@ -149,7 +162,7 @@ function reader(shader: Shader, name: string, value: number, { batches, rows, co
   shader.define(
     name,
     `fn ${name}(batch: u32, row: u32, column: u32) -> vec4<f32> {
-  if (row >= ${rows}u || column >= ${columns}u) { return vec4<f32>(); }
+  ${isInside ? "" : `if (row >= ${rows}u || column >= ${columns}u) { return vec4<f32>(); }`}
   ${inside}
 }`,
   );
