@@ -99,6 +99,7 @@ function guarded(
     gradient: (batch, gradient) => watch(engine.gradient(batch, gradient), batch.batchSize),
     loss: (batch) => watch(engine.loss(batch), batch.batchSize),
     logits: (inputs, batchSize) => watch(engine.logits(inputs, batchSize), batchSize),
+    ...(engine.lastStepMs && { lastStepMs: engine.lastStepMs }),
     dispose: () => engine.dispose(),
   };
 }

@@ -35,5 +35,7 @@ export type Engine = {
   loss(batch: Batch): Promise<Loss>;
   /** Next-token logits, row-major [B, T, V], for inputs [B, T]; without dropout. */
   logits(inputs: Int32Array, batchSize: number): Promise<Float32Array>;
+  /** How long the last gradient took, ms, without what was made for it first; absent where an engine cannot tell the two apart. */
+  readonly lastStepMs?: () => number;
   dispose(): Promise<void>;
 };

@@ -10,14 +10,23 @@ import type { Batch, Engine, Loss } from "./engine.ts";
 export function inMicroBatches(engine: Engine, rows: number): Engine {
   if (!Number.isInteger(rows) || rows < 1) throw new RangeError(`micro-batches of ${rows} rows: must be at least 1`);
   let piece = new Float32Array();
+  let tookMs = 0;
+  const { lastStepMs } = engine;
   return {
     ...engine,
+    ...(lastStepMs && { lastStepMs: () => tookMs }),
     async gradient(batch, gradient) {
-      if (batch.batchSize <= rows) return engine.gradient(batch, gradient);
+      tookMs = 0;
+      const wholeOrPiece = async (part: Batch, into: Float32Array): Promise<Loss> => {
+        const loss = await engine.gradient(part, into);
+        tookMs += lastStepMs?.() ?? 0;
+        return loss;
+      };
+      if (batch.batchSize <= rows) return wholeOrPiece(batch, gradient);
       if (piece.length !== gradient.length) piece = new Float32Array(gradient.length);
       const total = { lossSum: 0, tokens: 0 };
       for (const [index, part] of piecesOf(batch, rows).entries()) {
-        add(total, await engine.gradient(part, index === 0 ? gradient : piece));
+        add(total, await wholeOrPiece(part, index === 0 ? gradient : piece));
         if (index > 0) addInto(gradient, piece);
       }
       return total;

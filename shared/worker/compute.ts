@@ -64,7 +64,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   /** Leases with smaller ids are not wanted any more. */
   let wantedFrom = 0;
   let dutyCycle = 1;
-  /** The last piece of computing, which is rested from before the next one. */
+  /** The last piece of computing, which is rested from before the next one; the examination is not: it comes once. */
   let busy = { endedMs: -Infinity, ms: 0 };
 
   async function drain(): Promise<void> {
@@ -132,7 +132,6 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     const { engine, run, layout, gradient } = need(prepared);
     const { nowMs } = ports;
     const { answer, stepMs } = await examine({ engine, spec: run.model, layout, batchSize: run.unit, gradient, nowMs });
-    busy = { endedMs: nowMs(), ms: stepMs };
     ports.emit({ type: "prepared", backend: engine.backend, fallbacks, unitMs: stepMs, answer });
   }
 

@@ -2,7 +2,9 @@
  * @file From the click to the first contribution that the coordinator took in: Chromium on this machine, the smallest preset,
  * once with an empty cache and once with a warm one, and what the time went into.
  *
- *     npm run bench -- firstGradient [--preset tiny] [--visits 3] [--backend webgpu]
+ *     npm run bench -- firstGradient [--preset tiny] [--visits 3] [--backend webgpu] [--own-trace]
+ *
+ * With --own-trace the page does not get the steps that the coordinator traced, and loads tfjs to trace them itself.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -35,6 +37,7 @@ export async function run(args: string[]): Promise<void> {
       preset: { type: "string", default: "tiny" },
       visits: { type: "string", default: "3" },
       backend: { type: "string", default: "webgpu" },
+      "own-trace": { type: "boolean", default: false },
     },
   });
   const dir = mkdtempSync(join(tmpdir(), "manyhands-first-"));
@@ -45,8 +48,18 @@ export async function run(args: string[]): Promise<void> {
   const browser = await launchChromium();
   try {
     const context = await browser.newContext();
+    if (flags["own-trace"]) await context.route("**/graphs/*", (route) => route.abort());
+    const scripts: Promise<string | null>[] = [];
+    context.on("response", (response) => {
+      if (response.url().endsWith(".js")) scripts.push(response.headerValue("content-length"));
+    });
     const visits: number[][] = [];
-    for (let visit = 0; visit < Number(flags.visits); visit++) visits.push(await visitOnce(context, coordinator, flags.backend)); // prettier-ignore
+    for (let visit = 0; visit < Number(flags.visits); visit++) {
+      visits.push(await visitOnce(context, coordinator, flags.backend));
+      if (visit > 0) continue;
+      const bytes = (await Promise.all(scripts)).reduce((sum, size) => sum + Number(size), 0);
+      console.log(`scripts of the first visit: ${scripts.length}, ${(bytes / 1000).toFixed(0)} kB as sent`);
+    }
     console.log(`${flags.preset} on ${flags.backend}, ${browser.version()}; seconds\n`);
     console.log(`${"".padEnd(44)}${visits.map((_, i) => (i === 0 ? "cold" : "warm").padStart(8)).join("")}`);
     for (const [index, part] of parts.entries()) {

@@ -52,3 +52,22 @@ test("a batch that fits is not touched", async () => {
   expect(sizes).toEqual([5]);
   expect(() => inMicroBatches(engine, 0)).toThrow("micro-batches of 0 rows");
 });
+
+test("an engine that tells its time tells that of all pieces", async () => {
+  const { engine } = await observed();
+  let steps = 0;
+  const timed: Engine = {
+    ...engine,
+    gradient: (part, gradient) => {
+      steps += 1;
+      return engine.gradient(part, gradient);
+    },
+    lastStepMs: () => 10 * steps,
+  };
+  const pieces = inMicroBatches(timed, 2);
+  await pieces.gradient(batch, new Float32Array(layout.length));
+  expect(pieces.lastStepMs?.()).toBe(10 + 20 + 30);
+  await inMicroBatches(timed, 5).gradient(batch, new Float32Array(layout.length));
+  expect(steps).toBe(4);
+  expect(inMicroBatches(engine, 2).lastStepMs).toBeUndefined();
+});
