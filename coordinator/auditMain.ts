@@ -5,6 +5,7 @@ import { Command } from "commander";
 import { gptTensors } from "../shared/model/gptTensors.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
 import { OperatorError } from "../shared/operatorError.ts";
+import { count } from "./observe/count.ts";
 import { audit } from "./store/audit.ts";
 import type { AuditReport } from "./store/audit.ts";
 import { parseFlags } from "./settings/flags.ts";
@@ -63,8 +64,4 @@ function describe(run: string, report: AuditReport, seconds: number): string {
   ];
   // What comes after the violation was not looked at.
   return report.violation === null ? lines.join("\n") : [lines[0], `  looked at    ${count(rounds)} whole rounds before it`].join("\n"); // prettier-ignore
-}
-
-function count(value: number): string {
-  return value.toLocaleString("en-US");
 }

@@ -15,6 +15,7 @@ import type { ModelSpec } from "../shared/model/spec.ts";
 import { hashParams } from "../shared/numerics/hash.ts";
 import { layoutOf, type ParamLayout } from "../shared/numerics/layout.ts";
 import { fileProblem, OperatorError } from "../shared/operatorError.ts";
+import { count } from "./observe/count.ts";
 import { readTokenizer } from "./corpus/corpus.ts";
 import { parseFlags } from "./settings/flags.ts";
 import { openLedger } from "./store/ledger.ts";
@@ -210,10 +211,6 @@ inputs = tokenizer(${JSON.stringify(tokenizer.kind === "char" ? "The " : "My fel
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=${Math.max(1, model.context - 8)})[0]))
 \`\`\`
 ${model.bias ? "" : "\nThe model was trained without biases. GPT-2 has them, so the file holds zeros in their places: the same function.\n"}`;
-}
-
-function count(value: number): string {
-  return value.toLocaleString("en-US");
 }
 
 function loss(value: number | null): string {

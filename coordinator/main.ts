@@ -7,6 +7,7 @@ import { decode, END_OF_TEXT } from "../shared/tokenizer/tokenizer.ts";
 import { buildPages, pagesDir, sampleText } from "./children.ts";
 import { parseArguments } from "./settings/config.ts";
 import { openConsole } from "./observe/console.ts";
+import { count } from "./observe/count.ts";
 import { diskProblem } from "./store/diskProblem.ts";
 import { loadTokenizer, smallerVocabulary } from "./corpus/corpus.ts";
 import type { Corpus } from "./corpus/corpus.ts";
@@ -202,8 +203,4 @@ function reportStages(line: (stage: string) => void): (progress: { stage: string
     if (stage !== last) line(stage);
     last = stage;
   };
-}
-
-function count(value: number): string {
-  return value.toLocaleString("en-US");
 }

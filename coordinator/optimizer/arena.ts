@@ -7,7 +7,6 @@
  * the number of threads.
  */
 
-import { once } from "node:events";
 import { fdatasync } from "node:fs";
 import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
@@ -99,10 +98,12 @@ export type Arena = {
   /** θ_pub with that hash, if it is the newest one or, until the next step begins, the one before; null for any other. */
   readonly paramsOf: (hash: string) => Float32Array | null;
   readonly steps: () => number;
-  /** A copy of everything at the last step whose promise has resolved, made by the threads. */
+  /** A copy of everything at the last step whose promise has resolved, made by the threads where they are started. */
   readonly state: () => Promise<ArenaState & { readonly hashes: ArenaHashes }>;
   /** Overwrites everything and forgets the round's sum. @throws RangeError when an array is not [P]. */
   readonly restore: (state: ArenaState) => void;
+  /** Threads that are running: none before the first command. */
+  readonly running: () => number;
   /** Ends the threads; commands under way are rejected. */
   readonly close: () => Promise<void>;
 };
@@ -119,10 +120,10 @@ const MAX_FREE_BUFFERS = 8;
 type Pending = { readonly resolve: (replies: ArenaReply[]) => void; readonly reject: (error: Error) => void; readonly replies: ArenaReply[]; readonly onWritten: (() => void) | undefined; left: number }; // prettier-ignore
 
 /**
- * Starts the threads (at most one per chunk of 65,536 elements); resolves when all are up. θ is zero until `restore`.
+ * The threads (at most one per chunk of 65,536 elements) start with the first command. θ is zero until `restore`.
  * The caller bounds how many contributions are staged at a time.
  */
-export async function createArena({
+export function createArena({
   layout,
   codec,
   optimizer,
@@ -135,13 +136,15 @@ export async function createArena({
   threads: number;
   /** Brings a file's data to the disk. */
   syncFile?: ((fd: number) => Promise<void>) | undefined;
-}): Promise<Arena> {
+}): Arena {
   const { length } = layout;
   const payloadBytes = encodedBytes(codec, length);
   const memory = createArenaMemory(length, codec);
   const runs = chunkRuns(length, threads);
   const pending = new Map<number, Pending>();
   const free: Uint8Array[] = [];
+  /** Null until the first command: a coordinator that waits for its first worker does without their 10 MB each. */
+  let workers: Worker[] | null = null;
   let broken: Error | null = null;
   let nextId = 0;
   let current: 0 | 1 = 0;
@@ -153,42 +156,43 @@ export async function createArena({
   let hash = hashParams(memory.published[0]);
   let lastRecord: { target: NonNullable<StepCommand["journal"]>; learningRate: number; step: number } | null = null;
 
-  const workers = runs.map(({ first, last }, thread) => {
-    const data: ArenaThreadData = { layout, codec, optimizer, memory, thread, threads: runs.length, first, last };
-    const worker = new Worker(new URL("./arenaThread.ts", import.meta.url), { workerData: data, execArgv: [] });
-    worker.on("message", ({ id, reply }: { id: number; reply?: ArenaReply; written?: true }) => {
-      const command = pending.get(id);
-      if (command === undefined) return;
-      if (reply === undefined) {
-        command.onWritten?.();
-        return;
-      }
-      command.replies[thread] = reply;
-      command.left -= 1;
-      if (command.left > 0) return;
-      pending.delete(id);
-      command.resolve(command.replies);
+  const startThreads = (): Worker[] =>
+    runs.map(({ first, last }, thread) => {
+      const data: ArenaThreadData = { layout, codec, optimizer, memory, thread, threads: runs.length, first, last };
+      const worker = new Worker(new URL("./arenaThread.ts", import.meta.url), { workerData: data, execArgv: [] });
+      worker.on("message", ({ id, reply }: { id: number; reply?: ArenaReply; written?: true }) => {
+        const command = pending.get(id);
+        if (command === undefined) return;
+        if (reply === undefined) {
+          command.onWritten?.();
+          return;
+        }
+        command.replies[thread] = reply;
+        command.left -= 1;
+        if (command.left > 0) return;
+        pending.delete(id);
+        command.resolve(command.replies);
+      });
+      worker.on("error", (error) => fail(error instanceof Error ? error : new Error(String(error))));
+      worker.on("exit", () => fail(new Error("the arena is closed")));
+      return worker;
     });
-    worker.on("error", (error) => fail(error instanceof Error ? error : new Error(String(error))));
-    worker.on("exit", () => fail(new Error("the arena is closed")));
-    return worker;
-  });
-  await Promise.all(workers.map((worker) => once(worker, "online")));
 
   /** A thread that died left its chunks half done: nothing that follows could be right. */
   function fail(error: Error): void {
     broken ??= error;
     for (const { reject } of pending.values()) reject(broken);
     pending.clear();
-    for (const worker of workers) void worker.terminate();
+    for (const worker of workers ?? []) void worker.terminate();
   }
 
   function post(command: ArenaCommand, onWritten?: () => void): Promise<ArenaReply[]> {
     if (broken !== null) return Promise.reject(broken);
     const id = nextId++;
+    const posted = (workers ??= startThreads());
     return new Promise((resolve, reject) => {
-      pending.set(id, { resolve, reject, replies: [], onWritten, left: workers.length });
-      for (const worker of workers) worker.postMessage({ id, command }, []);
+      pending.set(id, { resolve, reject, replies: [], onWritten, left: posted.length });
+      for (const worker of posted) worker.postMessage({ id, command }, []);
     });
   }
 
@@ -293,6 +297,11 @@ export async function createArena({
     },
     steps: () => steps,
     async state() {
+      if (workers === null) {
+        const [params, master, m, v] = [memory.published[current], memory.master, memory.m, memory.v].map((array) => new Float32Array(array)) as [Float32Array, Float32Array, Float32Array, Float32Array]; // prettier-ignore
+        const [ofMaster, ofM, ofV] = [hashParams(master), hashParams(m), hashParams(v)];
+        return { params, master, m, v, steps, hashes: { params: hash, master: ofMaster, m: ofM, v: ofV } };
+      }
       const targets = [sharedFloats(length), sharedFloats(length), sharedFloats(length), sharedFloats(length)] as const;
       const hashes = targets.map(() => new Uint32Array(new SharedArrayBuffer(8 * chunkCount(length))));
       const taken = steps;
@@ -315,9 +324,10 @@ export async function createArena({
       hashBefore = null;
       fresh = true;
     },
+    running: () => workers?.length ?? 0,
     async close() {
       broken ??= new Error("the arena is closed");
-      await Promise.all(workers.map((worker) => worker.terminate()));
+      await Promise.all((workers ?? []).map((worker) => worker.terminate()));
     },
   };
 }

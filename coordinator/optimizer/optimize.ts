@@ -111,7 +111,7 @@ export type OptimizerOptions = {
 export async function openOptimizer(options: OptimizerOptions): Promise<{ optimizer: Optimizer; recovery: Recovery }> {
   const { dir, layout, codec, sync, keep, units, maxWaiting } = options;
   await mkdir(dir, { recursive: true });
-  const arena = await createArena({
+  const arena = createArena({
     layout,
     codec,
     optimizer: options.optimizer,

@@ -6,7 +6,8 @@ import { dirname, join, resolve } from "node:path";
 import { parseManifest, type Manifest } from "../../shared/data/manifest.ts";
 import { fileProblem, OperatorError } from "../../shared/operatorError.ts";
 import type { Settings } from "./config.ts";
-import { loadCorpus, prepareCorpus, type Corpus } from "../corpus/corpus.ts";
+import { loadCorpus, type Corpus } from "../corpus/corpus.ts";
+import { prepareApart } from "../corpus/prepareApart.ts";
 import { syncFolder, writeDurably } from "../store/durably.ts";
 import type { OnCorpusProgress } from "../corpus/encodeCorpus.ts";
 import { formatRunFile, parseRunFile, readRunFile } from "./runFile.ts";
@@ -164,7 +165,7 @@ async function findOrPrepareCorpus(
     if (corpus) return corpus;
   }
   const texts = data.text ?? undefined;
-  return prepareCorpus({ texts, tokenizer: data.tokenizer, dataDir: resolve(dataDir), minimumTokens, onProgress });
+  return prepareApart({ texts, tokenizer: data.tokenizer, dataDir: resolve(dataDir), minimumTokens }, onProgress);
 }
 
 async function findPrepared(dataDir: string, manifest: Manifest): Promise<Corpus | undefined> {

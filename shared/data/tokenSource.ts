@@ -128,11 +128,13 @@ export function tokenSource({
   };
 }
 
-/** Little-endian uint16; every platform that runs JavaScript engines today is little-endian. Copies: the bytes may be unaligned. */
+/**
+ * Little-endian uint16; every platform that runs JavaScript engines today is little-endian. A view where the bytes are all of
+ * their buffer (a piece that was fetched: copies of each would be as much memory again), else a copy, for they may be unaligned.
+ */
 export function bytesToTokens(bytes: Uint8Array): Uint16Array {
-  const copy = new Uint8Array(bytes.length);
-  copy.set(bytes);
-  return new Uint16Array(copy.buffer);
+  const whole = bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+  return new Uint16Array(whole.buffer);
 }
 
 /** A view, not a copy. */

@@ -39,6 +39,9 @@ const REST_SLICE_MS = 100;
 /** One being sent, one being filled, and some that wait for a slow network. */
 const MAX_SPARE_BUFFERS = 4;
 
+/** A message of this size was put together from several reads of the socket, in a buffer of its own; smaller ones share one. */
+const OWN_BUFFER_BYTES = 128 * 1024;
+
 /** What exists once a run is prepared. */
 type Prepared = {
   readonly run: RunDescription;
@@ -188,6 +191,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     }
     const wrongSize = payload.length !== encodedBytes(run.codec, layout.length);
     if (!wrongSize) decodeApply(run.codec, payload, params);
+    letGo(payload);
     const hash = wrongSize ? "" : hashParams(params);
     if (hash !== expected) {
       ports.emit({ type: "diverged", version, reason: `version ${version} has θ hash ${hash}, not ${expected}` });
@@ -329,6 +333,14 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
 /** total[i] += values[i]. A function of its own: inside the async loop it would not be optimised. */
 function addInto(total: Float32Array, values: Float32Array): void {
   for (let i = 0; i < total.length; i++) total[i]! += values[i]!;
+}
+
+/**
+ * Frees an update, which is applied by now, at once: the garbage collector would let some 60 MB of them pile up. One of its own
+ * memory came alone and is nobody else's; small ones share memory with others.
+ */
+function letGo({ buffer, byteLength }: Uint8Array): void {
+  if (buffer instanceof ArrayBuffer && byteLength >= OWN_BUFFER_BYTES) buffer.transfer(0);
 }
 
 function need<T>(value: T | null): T {

@@ -64,7 +64,7 @@ function loops(layout: ParamLayout): void {
 async function arenaStep(layout: ParamLayout, codec: Codec, threads: number, journalled: boolean): Promise<void> {
   const { length } = layout;
   const dir = await mkdtemp(join(tmpdir(), "bench-"));
-  const arena = await createArena({ layout, codec, optimizer, threads });
+  const arena = createArena({ layout, codec, optimizer, threads });
   arena.restore(initialState(floats(length, (i) => 0.02 * randomNormal(1, i))));
   const file = await openJournal({ dir, snapshotVersion: 0, length });
   const payload = new Uint8Array(encodedBytes(codec, length));

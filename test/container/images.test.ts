@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "vitest";
 import { startCluster } from "../../deploy/testing/cluster.ts";
+import { measureMemory } from "../support/containerMemory.ts";
 import { baseImage, buildImages, containerTest, docker, withEngine } from "../support/containers.ts";
 
 const run = promisify(execFile);
@@ -61,6 +62,22 @@ containerTest("a container that always fails is started again ever more slowly",
     await docker("rm", "-f", id);
   }
 });
+
+/** 120 MB and 300 MB are promised; the rest is for a garbage collector that comes late on a busy machine. */
+const MEMORY_MB = { coordinator: 125, worker: 315 };
+
+containerTest(
+  "an idle coordinator and a worker of tiny stay small",
+  async () => {
+    const { idleCoordinatorMb, workerMb } = await measureMemory();
+    process.stdout.write(
+      `resident: coordinator ${idleCoordinatorMb.toFixed(0)} MB, worker ${workerMb.toFixed(0)} MB\n`,
+    );
+    expect(idleCoordinatorMb).toBeLessThan(MEMORY_MB.coordinator);
+    expect(workerMb).toBeLessThan(MEMORY_MB.worker);
+  },
+  600_000,
+);
 
 containerTest("a few lines start a run in somebody's tests", async () => {
   const cluster = await startCluster({ workers: 2, flags: ["--steps", "3", "--tokenizer", "char", "--final-evaluation-samples", "8"] }); // prettier-ignore

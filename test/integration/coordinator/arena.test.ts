@@ -13,8 +13,8 @@ import { randomParams, smallLayout as layout } from "../../support/smallModel.ts
 const optimizer: OptimizerConfig = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, clipNorm: 1 };
 const arenas: Arena[] = [];
 
-async function startArena(codec: Codec, threads: number, config: OptimizerConfig = optimizer): Promise<Arena> {
-  const arena = await createArena({ layout, codec, optimizer: config, threads });
+function startArena(codec: Codec, threads: number, config: OptimizerConfig = optimizer): Arena {
+  const arena = createArena({ layout, codec, optimizer: config, threads });
   arenas.push(arena);
   arena.restore(initialState(randomParams(layout, 1, 0.02)));
   return arena;
@@ -85,7 +85,7 @@ for (const codec of ["f32", "i8", "i4"] as const) {
   test(`[I1] ${codec}: 1, 2 and 4 threads give the bits of a single-threaded reference`, async () => {
     const expected = hashParams(referenceRun(codec, 4, 768, 1e-3));
     for (const threads of [1, 2, 4]) {
-      const arena = await startArena(codec, threads, { ...optimizer, clipNorm: 0 });
+      const arena = startArena(codec, threads, { ...optimizer, clipNorm: 0 });
       expect(arena.threads).toBe(threads);
       for (let t = 1; t <= 4; t++) {
         await addAll(arena, contributions(codec, t));
@@ -99,7 +99,7 @@ for (const codec of ["f32", "i8", "i4"] as const) {
   test(`[I3] ${codec}: a worker that applies the updates holds the coordinator's bits, whatever the threads`, async () => {
     const hashes: string[][] = [];
     for (const threads of [1, 3]) {
-      const arena = await startArena(codec, threads);
+      const arena = startArena(codec, threads);
       const worker = randomParams(layout, 1, 0.02);
       const seen: string[] = [];
       for (let t = 1; t <= 4; t++) {
@@ -117,7 +117,7 @@ for (const codec of ["f32", "i8", "i4"] as const) {
 }
 
 test("the norm is that of the mean gradient, and clipping brings a huge one to the step of a small one", async () => {
-  const [a, b] = [await startArena("f32", 2), await startArena("f32", 2)];
+  const [a, b] = [startArena("f32", 2), startArena("f32", 2)];
   const gradient = randomParams(layout, 7, 1);
   const norm = Math.sqrt(gradient.reduce((sum, x) => sum + x * x, 0));
   await addAll(a, [encoded("f32", gradient)]);
@@ -138,7 +138,7 @@ test("the norm is that of the mean gradient, and clipping brings a huge one to t
 });
 
 test("[I6] a payload that is not in order is named and changes nothing", async () => {
-  const arena = await startArena("f32", 2);
+  const arena = startArena("f32", 2);
   const [first, second] = contributions("f32", 1) as [Uint8Array, Uint8Array];
   await addAll(arena, [first]);
   const bad = second.slice();
@@ -147,7 +147,7 @@ test("[I6] a payload that is not in order is named and changes nothing", async (
   expect(await arena.check(second.subarray(4))).toEqual({ ok: false, problem: "length" });
   await addAll(arena, [second]);
   const disturbed = await arena.step({ tokens: 768, learningRate: 1e-3 });
-  const other = await startArena("f32", 2);
+  const other = startArena("f32", 2);
   await addAll(other, [first, second]);
   expect(digest(await other.step({ tokens: 768, learningRate: 1e-3 }))).toEqual(digest(disturbed));
 });
@@ -156,7 +156,7 @@ test("the squared norm of a contribution is the same for any number of threads",
   const payload = contributions("i8", 1)[0]!;
   const norms = [];
   for (const threads of [1, 2, 4]) {
-    const checked = await (await startArena("i8", threads)).check(payload);
+    const checked = await startArena("i8", threads).check(payload);
     norms.push(checked.ok && checked.staged.squaredNorm);
   }
   const decoded = new Float32Array(layout.length);
@@ -166,7 +166,7 @@ test("the squared norm of a contribution is the same for any number of threads",
 });
 
 test("a merged gradient that is not finite is not applied: θ, t and the next step are as if it had not been", async () => {
-  const arena = await startArena("f32", 2);
+  const arena = startArena("f32", 2);
   const before = arena.hash();
   const huge = encoded("f32", new Float32Array(layout.length).fill(3e38));
   await addAll(arena, [huge, huge]);
@@ -175,13 +175,13 @@ test("a merged gradient that is not finite is not applied: θ, t and the next st
   expect(arena.steps()).toBe(0);
   await addAll(arena, contributions("f32", 1));
   const after = await arena.step({ tokens: 768, learningRate: 1e-3 });
-  const other = await startArena("f32", 2);
+  const other = startArena("f32", 2);
   await addAll(other, contributions("f32", 1));
   expect(digest(await other.step({ tokens: 768, learningRate: 1e-3 }))).toEqual(digest(after));
 });
 
 test("state and restore carry on bit by bit in another arena", async () => {
-  const arena = await startArena("i8", 2);
+  const arena = startArena("i8", 2);
   await addAll(arena, contributions("i8", 1));
   await arena.step({ tokens: 768, learningRate: 1e-3 });
   const state = await arena.state();
@@ -191,7 +191,7 @@ test("state and restore carry on bit by bit in another arena", async () => {
     m: hashParams(state.m),
     v: hashParams(state.v),
   });
-  const other = await startArena("i8", 1);
+  const other = startArena("i8", 1);
   other.restore(state);
   for (const each of [arena, other]) await addAll(each, contributions("i8", 2));
   const step = await arena.step({ tokens: 100, learningRate: 2e-3 });
@@ -199,7 +199,7 @@ test("state and restore carry on bit by bit in another arena", async () => {
 });
 
 test("params() shows whole versions only: the old one while a step runs", async () => {
-  const arena = await startArena("f32", 2);
+  const arena = startArena("f32", 2);
   await addAll(arena, contributions("f32", 1));
   const before = hashParams(arena.params());
   const stepping = arena.step({ tokens: 768, learningRate: 1e-3 });
@@ -214,7 +214,7 @@ test("params() shows whole versions only: the old one while a step runs", async 
 
 test("a journal that cannot be written calls the step off, and the step can be taken again", async () => {
   const dir = await mkdtemp(join(tmpdir(), "arena-"));
-  const arena = await startArena("f32", 2);
+  const arena = startArena("f32", 2);
   const before = await arena.state();
   await addAll(arena, contributions("f32", 1));
   const journal = await openJournal({ dir, snapshotVersion: 0, length: layout.length });
@@ -226,7 +226,7 @@ test("a journal that cannot be written calls the step off, and the step can be t
     expect(digest(await arena.state())).toEqual(digest(before));
   }
   const step = await arena.step({ ...options, journal: { file: journal.journal(), version: 1, sync: true } });
-  const other = await startArena("f32", 2);
+  const other = startArena("f32", 2);
   await addAll(other, contributions("f32", 1));
   expect(digest(await other.step(options))).toEqual(digest(step));
   closeSync(readOnly);
@@ -235,7 +235,7 @@ test("a journal that cannot be written calls the step off, and the step can be t
 });
 
 test("misuse is an error, not a wrong number", async () => {
-  const arena = await startArena("f32", 1);
+  const arena = startArena("f32", 1);
   expect(() => arena.step({ tokens: 10, learningRate: 1e-3 })).toThrow("without a contribution");
   await addAll(arena, contributions("f32", 1));
   expect(() => arena.step({ tokens: 0, learningRate: 1e-3 })).toThrow("0 tokens");
@@ -245,4 +245,16 @@ test("misuse is an error, not a wrong number", async () => {
   await step;
   await arena.close();
   await expect(arena.check(contributions("f32", 1)[0]!)).rejects.toThrow("closed");
+});
+
+test("threads start with the first command; a copy of θ before it is the copy that they would make", async () => {
+  const arena = startArena("i8", 2);
+  const alone = await arena.state();
+  expect(arena.running()).toBe(0);
+  const checked = await arena.check(contributions("i8", 1)[0]!);
+  if (checked.ok) arena.discard(checked.staged);
+  expect(arena.running()).toBe(2);
+  const together = await arena.state();
+  expect(alone.hashes).toEqual(together.hashes);
+  expect(digest(alone)).toEqual(digest({ ...together, hashes: alone.hashes }));
 });
