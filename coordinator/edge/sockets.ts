@@ -6,7 +6,7 @@ import type { IncomingMessage, Server } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import type { WebSocket } from "ws";
-import { decodeFrame, encodeFrame, FRAME_OVERHEAD_BYTES } from "../../shared/wire/frame.ts";
+import { decodeFrame, encodeFrame, encodeFrameInPlace, FRAME_OVERHEAD_BYTES } from "../../shared/wire/frame.ts";
 import { PROTOCOL_VERSION, ProtocolError } from "../../shared/wire/protocol.ts";
 import type {
   Acceptable,
@@ -50,8 +50,8 @@ export type SocketHandlers = {
 
 export type Sockets = {
   readonly send: (worker: WorkerId, message: CoordinatorMessage, payload?: Uint8Array) => void;
-  /** Encodes once, sends the same bytes to all. */
-  readonly broadcast: (workers: Iterable<WorkerId>, message: CoordinatorMessage, payload?: Uint8Array) => void;
+  /** Encodes once, sends the same bytes to all. The payload is one of `allocatePayload`: it becomes part of the frame uncopied. */
+  readonly broadcast: (workers: Iterable<WorkerId>, message: CoordinatorMessage, payload?: Uint8Array<ArrayBuffer>) => void; // prettier-ignore
   readonly refuse: (
     worker: WorkerId,
     code: RefusalCode,
@@ -328,7 +328,7 @@ export function openSockets(
       write(connection, encodeFrame(message, payload));
     },
     broadcast(workers, message, payload) {
-      const bytes = encodeFrame(message, payload);
+      const bytes = payload === undefined ? encodeFrame(message) : encodeFrameInPlace(message, payload);
       for (const worker of workers) {
         const connection = byWorker.get(worker);
         if (connection === undefined) continue;

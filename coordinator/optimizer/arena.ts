@@ -15,6 +15,7 @@ import type { AdamWConfig } from "../../shared/numerics/adamw.ts";
 import { chunkCount, chunkRuns } from "../../shared/numerics/chunks.ts";
 import { combineHashes, hashParams } from "../../shared/numerics/hash.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
+import { allocatePayload } from "../../shared/wire/frame.ts";
 import {
   MAX_GRADIENT_NORM,
   bytesOf,
@@ -41,6 +42,7 @@ export type ArenaStep =
   | {
       readonly applied: true;
       readonly gradientNorm: number;
+      /** With room for a frame's header before it: {@link allocatePayload}. */
       readonly update: Uint8Array<ArrayBuffer>;
       readonly hash: string;
       /** Resolves when the journal's record is on the disk; at once without a journal or without `sync`. */
@@ -225,7 +227,9 @@ export function createArena({
       steps += 1;
       hashBefore = hash;
       hash = combineHashes(memory.paramsHashes, length);
-      return { applied: true, gradientNorm, update: memory.update.slice(), hash, synced };
+      const update = allocatePayload(memory.update.length);
+      update.set(memory.update);
+      return { applied: true, gradientNorm, update, hash, synced };
     } finally {
       stepping = false;
     }

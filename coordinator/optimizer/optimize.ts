@@ -216,7 +216,8 @@ export async function openOptimizer(options: OptimizerOptions): Promise<{ optimi
           arena.discard(staged);
           return { ok: false, problem: decision.refused, reason: decision.reason };
         }
-        await Promise.all(decision.add.map((part) => arena.add(part.staged, part.weight)));
+        // Not awaited: the step is posted behind them. An arena that breaks rejects the step, too, and every check.
+        for (const part of decision.add) arena.add(part.staged, part.weight).catch(() => {});
         return { ok: true, norm };
       },
       async step({ version: next, tokens, learningRate }) {

@@ -28,7 +28,7 @@ export type StepResult =
   | {
       readonly applied: true;
       readonly gradientNorm: number;
-      readonly update: Uint8Array;
+      readonly update: Uint8Array<ArrayBuffer>;
       readonly hash: string;
       /** Where the gradient lies. */
       readonly journal: number;
@@ -40,7 +40,8 @@ export type StepResult =
 export type RunPorts = {
   readonly nowMs: () => number;
   readonly send: (worker: WorkerId, message: CoordinatorMessage, payload?: Uint8Array) => void;
-  readonly broadcast: (workers: Iterable<WorkerId>, message: CoordinatorMessage, payload?: Uint8Array) => void;
+  /** To all of them the same bytes; a payload's frame may be made around it, where it lies. */
+  readonly broadcast: (workers: Iterable<WorkerId>, message: CoordinatorMessage, payload?: Uint8Array<ArrayBuffer>) => void; // prettier-ignore
   readonly refuse: (
     worker: WorkerId,
     code: RefusalCode,

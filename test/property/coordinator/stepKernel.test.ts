@@ -77,6 +77,28 @@ test("[I1] AdamW has the bits of its definition, whatever the settings, sizes an
   fc.assert(property, { numRuns: 200 });
 });
 
+test("[I1] a parameter that the step cancels shows the last bit of the step's f64", () => {
+  const layout = layoutOf([{ name: "a", shape: [512] }]);
+  const { memory, kernel } = start(layout, 11, [-9, 0]);
+  // v = 1 and √v + ε = 1: the step is lr·(m·10.000000000000002), nearly m, and θ = m leaves the rest.
+  memory.gradient.fill(1);
+  const options = {
+    beta1: 0.9,
+    beta2: 0,
+    epsilon: 1e-30,
+    weightDecay: 0,
+    learningRate: 0.1,
+    step: 1,
+    gradientScale: 1,
+  };
+  memory.master.set(memory.m.map((m) => 0.9 * m + (1 - 0.9)));
+  const expected = { params: memory.master.slice(), m: memory.m.slice(), v: memory.v.slice() };
+  adamw(expected, memory.gradient.slice(), options, layout);
+  kernel.adamw(options, layout, 0, layout.length);
+  expect(expected.params.some((p) => p !== 0 && Math.abs(p) < 1e-15)).toBe(true);
+  expectBits(memory.master, expected.params);
+});
+
 test("[I1] mean gradient and its norm have the bits of their definitions", () => {
   const property = fc.property(
     layouts,
