@@ -48,13 +48,33 @@ export function duration(ms: number): string {
 }
 
 export function time(ms: number): string {
-  return new Intl.DateTimeFormat(language.value, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(ms); // prettier-ignore
+  return date({ hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).format(ms);
 }
 
 export function dateTime(ms: number): string {
-  return new Intl.DateTimeFormat(language.value, { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" }).format(ms); // prettier-ignore
+  return date({ dateStyle: "medium", timeStyle: "short", hourCycle: "h23" }).format(ms);
 }
 
+/** To make one takes a millisecond or more, on a phone many, and pages are drawn anew every second. Few kinds: a bound of its own. */
+const formats = new Map<string, Intl.NumberFormat | Intl.DateTimeFormat>();
+
 function number(options: Intl.NumberFormatOptions): Intl.NumberFormat {
-  return new Intl.NumberFormat(language.value, options);
+  return kept("number", options, () => new Intl.NumberFormat(language.value, options));
+}
+
+function date(options: Intl.DateTimeFormatOptions): Intl.DateTimeFormat {
+  return kept("date", options, () => new Intl.DateTimeFormat(language.value, options));
+}
+
+function kept<Format extends Intl.NumberFormat | Intl.DateTimeFormat>(
+  kind: string,
+  options: object,
+  make: () => Format,
+): Format {
+  const key = `${kind} ${language.value} ${JSON.stringify(options)}`;
+  const known = formats.get(key) as Format | undefined;
+  if (known !== undefined) return known;
+  const made = make();
+  formats.set(key, made);
+  return made;
 }

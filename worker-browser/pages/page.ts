@@ -11,5 +11,6 @@ export function showPage(page: VNode): void {
   effect(() => {
     document.documentElement.lang = language.value;
   });
-  render(page, place);
+  // A task of its own: reading the modules, drawing and laying out in one would hold up a touch for long on a slow phone.
+  setTimeout(() => render(page, place));
 }

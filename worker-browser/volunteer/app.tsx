@@ -218,7 +218,9 @@ function Rules({ view, preferences, pluggedIn, canStayAwake, onPreferences }: Ap
                   onChange={() => onPreferences({ intensity })}
                 />
                 <span>
-                  {say(`intensity${100 * intensity}` as "intensity25")} <small>{percent(intensity)}</small>
+                  {say(`intensity${100 * intensity}` as "intensity25")}{" "}
+                  {/* Not percent(): the first format of a page takes long to make, and this is drawn first. */}
+                  <small>{100 * intensity}%</small>
                 </span>
               </label>
             ))}
