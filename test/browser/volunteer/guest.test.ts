@@ -167,6 +167,87 @@ browserTest("stops at once, without a goodbye to wait for", async () => {
   await coordinator.until(({ workers }) => workers.length === 0);
 });
 
+browserTest(
+  "only when plugged in: on battery it leaves, and it comes back with power or when it is no longer asked",
+  async () => {
+    const guest = await browser.newContext();
+    await guest.addInitScript(() => {
+      localStorage.setItem("manyhands preferences", JSON.stringify({ onlyPluggedIn: true }));
+      // The browser's own tells of this machine, which cannot be unplugged.
+      const battery = Object.assign(new EventTarget(), { charging: true });
+      const plug = (charging: boolean): void => {
+        battery.charging = charging;
+        battery.dispatchEvent(new Event("chargingchange"));
+      };
+      Object.assign(globalThis, { plug });
+      Object.defineProperty(Navigator.prototype, "getBattery", { value: () => Promise.resolve(battery) });
+    });
+    const laptop = await guest.newPage();
+    const rests = async (): Promise<void> => {
+      await laptop.locator("#headline", { hasText: "Resting on battery" }).waitFor();
+      await coordinator.until(({ workers }) => workers.length === 0, PATIENCE_MS);
+    };
+    await laptop.goto(`${coordinator.url}/?join&backend=wasm&name=laptop`);
+    await contributes();
+    const before = await tab();
+    await laptop.evaluate("plug(false)");
+    await rests();
+    await laptop.locator("#plugged").uncheck();
+    await contributes();
+    await laptop.locator("#plugged").check();
+    await rests();
+    await laptop.evaluate("plug(true)");
+    await contributes();
+    expect((await tab())?.worker).toBe(before?.worker);
+    await guest.close();
+    await coordinator.until(({ workers }) => workers.length === 0, PATIENCE_MS);
+  },
+);
+
+browserTest(
+  "it keeps the screen on while it works and is seen, and a lock against freezing until it stops",
+  async () => {
+    const lit = await context.newPage();
+    await lit.addInitScript(() => {
+      // oxlint-disable-next-line typescript/unbound-method -- called with its own `this` below
+      const request = WakeLock.prototype.request;
+      const wakeLocks: WakeLockSentinel[] = [];
+      Object.assign(globalThis, { wakeLocks });
+      WakeLock.prototype.request = async function (this: WakeLock, type) {
+        const sentinel = await request.call(this, type);
+        wakeLocks.push(sentinel);
+        return sentinel;
+      };
+    });
+    const held = (count: number) =>
+      lit.waitForFunction(
+        (wanted) => (globalThis as unknown as { wakeLocks: WakeLockSentinel[] }).wakeLocks.filter(({ released }) => !released).length === wanted, // prettier-ignore
+        count,
+        { polling: 100 },
+      );
+    const webLocks = () => lit.evaluate(async () => (await navigator.locks.query()).held?.map(({ name }) => name));
+    await lit.goto(`${coordinator.url}/?join&backend=wasm`);
+    await contributes();
+    expect(await webLocks()).toEqual(["manyhands"]);
+    await held(0);
+    await lit.locator("#awake").check();
+    await held(1);
+    const other = await context.newPage();
+    await other.bringToFront();
+    await held(0);
+    await other.close();
+    await lit.bringToFront();
+    await held(1);
+    await lit.locator("#pause").click();
+    await held(0);
+    expect(await webLocks(), "a pause is not the end").toEqual(["manyhands"]);
+    await lit.locator("#button", { hasText: "Stop" }).click();
+    await lit.locator("#headline", { hasText: "Stopped" }).waitFor();
+    expect(await webLocks()).toEqual([]);
+    await lit.close();
+  },
+);
+
 browserTest("a data limit is kept to, and told", async () => {
   const LIMIT_MB = 3;
   const guest = await browser.newContext();

@@ -284,6 +284,19 @@ browserTest("the browser's word of the network and of freezing goes on to the se
   expect(heard.slice(-4)).toEqual(["this machine went offline", "this machine is online again", true, false]);
 });
 
+browserTest("what this browser does not tell or cannot do is not offered, and said", async () => {
+  const page = await context.newPage();
+  await page.addInitScript(() => {
+    Reflect.deleteProperty(Navigator.prototype, "getBattery");
+    Reflect.deleteProperty(Navigator.prototype, "wakeLock");
+  });
+  await page.goto(pages.url);
+  await page.getByText("This browser does not tell whether the device is plugged in.").waitFor();
+  await page.getByText("This browser cannot keep the screen on.").waitFor();
+  expect(await page.locator("#plugged").isDisabled()).toBe(true);
+  expect(await page.locator("#awake").isDisabled()).toBe(true);
+});
+
 browserTest("the page speaks Chinese to who asks for it, and remembers", async () => {
   await context.close();
   context = await browser.newContext({ locale: "zh-CN" });
