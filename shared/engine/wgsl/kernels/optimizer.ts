@@ -54,48 +54,38 @@ const CLIP = `fn clipFactor(lane: u32) -> f32 {
  * [P/256/32] bits.
  */
 export function adamwKernel(length: number): ArenaKernel {
-  const { workgroups, at } = inARow(Math.ceil(length / 4 / THREADS));
-  return {
-    workgroups,
-    wgsl: `${STEP}
-@group(0) @binding(0) var<uniform> step: Step;
-@group(0) @binding(1) var<storage, read_write> g: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> sums: array<f32>;
-@group(0) @binding(3) var<storage, read_write> p: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> decay: array<u32>;
-${reduction("f32", THREADS, (a, b) => `${a} + ${b}`)}
-${CLIP}
-@compute @workgroup_size(${THREADS})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let factor = clipFactor(lane) * step.gradientScale;
-  let i = ${at} * ${THREADS}u + lane;
-  if (i >= ${length / 4}u) { return; }
-  let gradient = g[i] * factor;
-  let first = step.beta1 * m[i] + (1.0f - step.beta1) * gradient;
+  return stepKernel(length, {
+    state: ["m: array<vec4<f32>>", "v: array<vec4<f32>>", "decay: array<u32>"],
+    body: `let first = step.beta1 * m[i] + (1.0f - step.beta1) * gradient;
   let second = step.beta2 * v[i] + (1.0f - step.beta2) * gradient * gradient;
   m[i] = first;
   v[i] = second;
   let block = i / ${DECAY_BLOCK / 4}u;
   let decays = (decay[block / 32u] >> (block % 32u)) & 1u;
   let keep = 1.0f - step.learningRate * step.weightDecay * f32(decays);
-  p[i] = p[i] * keep - step.learningRate * first * step.correction1 / (sqrt(second * step.correction2) + step.epsilon);
-}`,
-  };
+  p[i] = p[i] * keep - step.learningRate * first * step.correction1 / (sqrt(second * step.correction2) + step.epsilon);`,
+  });
 }
 
 /** v ← μ·v + g' ; p ← p − lr·(g' + μ·v): DiLoCo's outer step (Douillard et al., 2311.08105). Bindings: step, g, sums, p, v. */
 export function nesterovKernel(length: number): ArenaKernel {
+  return stepKernel(length, {
+    state: ["v: array<vec4<f32>>"],
+    body: `let velocity = step.momentum * v[i] + gradient;
+  v[i] = velocity;
+  p[i] -= step.learningRate * (gradient + step.momentum * velocity);`,
+  });
+}
+
+/** What an optimizer does to four elements i of p, given their clipped `gradient`; `state`: its arrays, as WGSL declares them. */
+function stepKernel(length: number, { state, body }: { state: readonly string[]; body: string }): ArenaKernel {
   const { workgroups, at } = inARow(Math.ceil(length / 4 / THREADS));
+  const arrays = ["g: array<vec4<f32>>", "sums: array<f32>", "p: array<vec4<f32>>", ...state];
   return {
     workgroups,
     wgsl: `${STEP}
 @group(0) @binding(0) var<uniform> step: Step;
-@group(0) @binding(1) var<storage, read_write> g: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> sums: array<f32>;
-@group(0) @binding(3) var<storage, read_write> p: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read_write> v: array<vec4<f32>>;
+${arrays.map((array, i) => `@group(0) @binding(${i + 1}) var<storage, read_write> ${array};`).join("\n")}
 ${reduction("f32", THREADS, (a, b) => `${a} + ${b}`)}
 ${CLIP}
 @compute @workgroup_size(${THREADS})
@@ -104,9 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let i = ${at} * ${THREADS}u + lane;
   if (i >= ${length / 4}u) { return; }
   let gradient = g[i] * factor;
-  let velocity = step.momentum * v[i] + gradient;
-  v[i] = velocity;
-  p[i] -= step.learningRate * (gradient + step.momentum * velocity);
+  ${body}
 }`,
   };
 }
