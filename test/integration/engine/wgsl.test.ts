@@ -27,6 +27,11 @@ const cases: readonly EngineCase[] = [
   ),
   engineCase("head size 33", { ...small, heads: 1, width: 33, context: 34, vocabulary: 13 }, 1),
   engineCase("head size 128", { ...small, heads: 1, width: 128, context: 17, vocabulary: 33, bias: true }, 2),
+  engineCase(
+    "every tile full",
+    { ...small, heads: 2, width: 64, context: 64, vocabulary: 64, bias: true, dropout: 0.1 },
+    1,
+  ),
   engineCase("large tiles", { ...small, heads: 2, width: 128, context: 70, vocabulary: 150 }, 11),
 ];
 
