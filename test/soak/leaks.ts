@@ -1,8 +1,8 @@
 /**
- * @file [I5] A thousand rounds with a worker dying in each: the coordinator's heap and memory stay where they are, and no lease,
+ * @file [I5] Thousands of rounds with a worker dying in each: the coordinator's heap and memory stay where they are, and no lease,
  * socket, timer or file is left.
  *
- *     npm run soak -- leaks [--rounds 1000] [--sample-every 50]
+ *     npm run soak -- leaks [--rounds 2500] [--sample-every 50]
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -15,20 +15,17 @@ import type { LeakSample } from "../support/leakRun.ts";
 /** The first rounds fill caches that have bounds: compiled code, SQLite's pages, the dashboard's past, prom-client's labels. */
 const WARM_PART = 0.3;
 
-/**
- * A connection that is kept has several kilobytes by its socket and buffers alone; caches and compiled code wander by half a
- * megabyte over such a run, which is less than this for each of its rounds.
- */
-const MAX_HEAP_SLOPE = 1024;
-const MAX_EXTERNAL_SLOPE = 1024;
+/** A connection that is kept has several kilobytes by its socket and buffers alone; caches and compiled code wander by half a megabyte. */
+const MAX_HEAP_SLOPE = 512;
+const MAX_EXTERNAL_SLOPE = 512;
 
-/** The allocator's pages come and go by the megabyte: over a thousand rounds that is a few kilobytes each. */
-const MAX_RSS_SLOPE = 8192;
+/** The allocator's pages come and go by the megabyte. */
+const MAX_RSS_SLOPE = 2048;
 
 export async function run(args: readonly string[]): Promise<boolean> {
   const { values: flags } = parseArgs({
     args: [...args],
-    options: { rounds: { type: "string", default: "1000" }, "sample-every": { type: "string", default: "50" } },
+    options: { rounds: { type: "string", default: "2500" }, "sample-every": { type: "string", default: "50" } },
   });
   const dir = mkdtempSync(join(tmpdir(), "manyhands-leaks-"));
   try {
