@@ -33,6 +33,7 @@ ENV NODE_ENV=production MANYHANDS_LOG=json MANYHANDS_VOLUME=/data MALLOC_ARENA_M
 USER 1000:1000
 EXPOSE 8080
 STOPSIGNAL SIGTERM
+# Not fetch: loading it more than doubles what this costs, which was 6 % of a worker that has 0.15 of a processor.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:8080/healthz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "require('node:http').get('http://127.0.0.1:8080/healthz', (r) => process.exit(r.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 ENTRYPOINT ["node", "--external-memory-accounted-in-global-limit", "--max-semi-space-size=2", "coordinator/main.js", "--host", "0.0.0.0", "--port", "8080", "--workers", "0", "--runs-dir", "/data/runs", "--data-dir", "/data/corpora"]

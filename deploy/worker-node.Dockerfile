@@ -28,6 +28,7 @@ COPY --from=build /src/LICENSE /src/sbom.cdx.json ./
 ENV NODE_ENV=production MANYHANDS_LOG=json MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=65536
 USER 1000:1000
 STOPSIGNAL SIGTERM
+# Not fetch: loading it more than doubles what this costs, which was 6 % of a worker that has 0.15 of a processor.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
-  CMD ["node", "-e", "fetch('http://127.0.0.1:9091/healthz').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "require('node:http').get('http://127.0.0.1:9091/healthz', (r) => process.exit(r.statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 ENTRYPOINT ["node", "--external-memory-accounted-in-global-limit", "--max-semi-space-size=2", "worker-node/main.js", "--health-port", "9091"]

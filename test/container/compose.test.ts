@@ -52,6 +52,8 @@ describe("docker compose", () => {
       MANYHANDS_HTTPS_PORT: String(https),
       MANYHANDS_PORT: String(http),
     };
+    // The same images once more, as the page says it; every layer is there.
+    await compose("build");
   });
   afterAll(async () => {
     if (environment !== undefined) await compose("down", "-v", "-t", "5");

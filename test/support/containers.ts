@@ -1,5 +1,6 @@
 /** @file A container engine for tests: found, not started (deploy/ci/start-engine.sh does). Missing, it is a visible skip; in CI it is an error. */
 import { execFile, execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
 import { beforeAll, test } from "vitest";
@@ -55,6 +56,14 @@ export async function buildImage(image: string, dockerfile: string, context: str
 export async function docker(...args: readonly string[]): Promise<string> {
   const { stdout } = await run("docker", [...args], { cwd: root, maxBuffer: 64 * 1024 * 1024 });
   return stdout.trim();
+}
+
+/** Processor time that a container's first process has had, s. */
+export function cpuSeconds(id: string): number {
+  const pid = execFileSync("docker", ["inspect", "--format", "{{.State.Pid}}", id], { encoding: "utf8" }).trim();
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
+  // utime and stime, in hundredths of a second on every Linux.
+  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 function answers(args: readonly string[]): boolean {

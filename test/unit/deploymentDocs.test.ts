@@ -63,3 +63,36 @@ test("what the page says that programs say, they say", () => {
   const parts = said.flatMap((text) => text.split(/…|\d+/)).map((text) => text.trim()).filter((text) => text.length > 3); // prettier-ignore
   expect(parts.filter((text) => !source.includes(text.replace(/^[,;] /, "")))).toEqual([]);
 });
+
+/** Each command of the page, and where it is run: the file, and what stands there. */
+const exercised: readonly (readonly [command: RegExp, file: string, ...evidence: string[]])[] = [
+  [/^npm ci$/, ".ci/run", "\nnpm ci\n"],
+  [/^npm start -- /, "test/support/coordinatorProcess.ts", '"coordinator/main.ts"'],
+  [/^(NODE_EXTRA_CA_CERTS=root.crt )?npm run worker -- --url \S+ --token SECRET$/, "test/container/compose.test.ts", "NODE_EXTRA_CA_CERTS: rootCertificate", '"worker-node/main.ts"'], // prettier-ignore
+  [/^docker build -f deploy\/(coordinator|worker-node).Dockerfile -t /, "test/support/containers.ts", "deploy/${file}.Dockerfile", '"build", "-q"'], // prettier-ignore
+  [/^docker run -d --name coordinator --read-only /, "deploy/testing/cluster.ts", "ReadonlyRootfs = true", '"--stay"'],
+  [/^docker (exec coordinator|compose .* exec -T coordinator) node coordinator\/export.js /, "test/container/compose.test.ts", '"coordinator/export.js"'], // prettier-ignore
+  [/^docker cp coordinator:\/data\/model /, "test/container/compose.test.ts", ":/data/model`"],
+  [/^(cat >deploy\/\.env <<END|END|MANYHANDS_\w+=.*)$/, "test/container/compose.test.ts", "MANYHANDS_TOKEN: token", "MANYHANDS_FLAGS:"], // prettier-ignore
+  [/^docker compose -f deploy\/compose.yaml build$/, "test/container/compose.test.ts", 'compose("build")'],
+  [/^docker compose -f deploy\/compose.yaml --profile tls up -d/, "test/container/compose.test.ts", '"--profile", "tls"', '"up", "-d", "--no-build"'], // prettier-ignore
+  [/^docker compose -f deploy\/compose.yaml logs --tail /, "test/container/compose.test.ts", '"logs", "--tail"'],
+  [/^curl -s http:\/\/127.0.0.1:8080\/status$/, "test/container/compose.test.ts", "/status`"],
+  [/^docker cp "\$\(docker compose .* caddy\)":.*root.crt root.crt$/, "test/container/compose.test.ts", '"ps", "-q", "caddy"', "local/root.crt`"], // prettier-ignore
+  [
+    /^helm (lint|install demo) deploy\/helm\/manyhands /,
+    "test/integration/deploy/helm.test.ts",
+    '["template", "demo", chart',
+  ],
+  [/^kubectl port-forward service\/demo-coordinator 8080$/, "test/integration/deploy/helm.test.ts", "and the service the port"], // prettier-ignore
+];
+
+test("each command of the page is run by a test, and no test is named for one that is gone", () => {
+  expect(commands.filter((line) => exercised.filter(([command]) => command.test(line)).length !== 1)).toEqual([]);
+  expect(exercised.filter(([command]) => !commands.some((line) => command.test(line)))).toEqual([]);
+  const missing = exercised.filter(([, file, ...evidence]) => {
+    const text = readFileSync(file, "utf8");
+    return !evidence.every((part) => text.includes(part));
+  });
+  expect(missing).toEqual([]);
+});
