@@ -33,7 +33,9 @@ export function Events({ feed }: { readonly feed: Feed }): VNode {
           <table>
             <thead>
               <tr>
-                <th scope="col">{text.time}</th>
+                <th scope="col" class="number">
+                  {text.time}
+                </th>
                 <th scope="col">{text.code}</th>
                 <th scope="col">{text.text}</th>
               </tr>
