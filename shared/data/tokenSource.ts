@@ -133,7 +133,8 @@ export function tokenSource({
  * their buffer (a piece that was fetched: copies of each would be as much memory again), else a copy, for they may be unaligned.
  */
 export function bytesToTokens(bytes: Uint8Array): Uint16Array {
-  const whole = bytes.byteLength === bytes.buffer.byteLength ? bytes : bytes.slice();
+  // Not `slice`: that of a Node Buffer, which files are read into, does not copy.
+  const whole = bytes.byteLength === bytes.buffer.byteLength ? bytes : new Uint8Array(bytes);
   return new Uint16Array(whole.buffer);
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { loadBatch } from "../../../shared/data/batch.ts";
-import { ShardMismatch, tokenSource } from "../../../shared/data/tokenSource.ts";
+import { bytesToTokens, ShardMismatch, tokenSource } from "../../../shared/data/tokenSource.ts";
 import { memoryShards } from "../../support/shards.ts";
 
 const counting = (from: number, count: number): Uint16Array => Uint16Array.from({ length: count }, (_, i) => from + i);
@@ -65,4 +65,12 @@ test("a batch's targets are its inputs one token on, and padding rows count noth
   expect(Array.from(batch.inputs)).toEqual([104, 105, 106, 107, 100, 101, 102, 103, 0, 0, 0, 0]);
   expect(Array.from(batch.targets)).toEqual([105, 106, 107, 108, 101, 102, 103, 104, -1, -1, -1, -1]);
   await expect(loadBatch({ source, offsets: [0, 1], context: 4, rows: 1 })).rejects.toThrow(RangeError);
+});
+
+test("the tokens of a part of some bytes are that part's, also of a Node Buffer, at an odd place too", () => {
+  const bytes = new Uint8Array([9, 1, 0, 2, 0, 3, 0]);
+  for (const memory of [bytes, Buffer.from(bytes.buffer)]) {
+    expect([...bytesToTokens(memory.subarray(1, 5))]).toEqual([1, 2]);
+  }
+  expect([...bytesToTokens(bytes.slice(1, 5))]).toEqual([1, 2]);
 });
