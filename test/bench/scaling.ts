@@ -1,7 +1,8 @@
 /**
  * @file Tokens per second and efficiency for 1 … cores Node workers of one thread each, real processes over loopback; and the
- * coordinator's overhead: the part of a round that the worker's engine does not compute. Counts alternate, because a shared
- * machine's speed wanders.
+ * coordinator's overhead: the part of a round that the worker's engine does not compute, and how much of that is the step (from
+ * the last addition until optimizer and journal are done). The rest is the last contribution's and the update's way, the ledger,
+ * and what workers do between units. Counts alternate, because a shared machine's speed wanders.
  *
  *     npm run bench -- scaling [--max-workers N] [--steps 40] [--repeat 3] [--batch 96] [--unit 12] [--codec f32] [--preset tiny]
  */
@@ -16,7 +17,8 @@ import { trainToTheEnd } from "./_train.ts";
 /** The first rounds warm caches and measure speeds. */
 const WARM_ROUNDS = 10;
 
-type Measurement = { readonly tokensPerSecond: number; readonly overhead: number };
+/** `overhead` and `step`: parts of the rounds' time. */
+type Measurement = { readonly tokensPerSecond: number; readonly overhead: number; readonly step: number };
 
 export async function run(args: readonly string[]): Promise<void> {
   const { values: flags } = parseArgs({
@@ -56,17 +58,20 @@ export async function run(args: readonly string[]): Promise<void> {
   }
   const shape = `${flags.preset}, batch ${flags.batch}, unit ${flags.unit}, ${flags.codec}${flags["no-strict"] ? ", folded" : ", strict"}`;
   process.stdout.write(`\n${shape}: medians of ${flags.repeat}\n\n`);
-  process.stdout.write("| workers | tokens/s | efficiency | round time not spent computing |\n|---|---|---|---|\n");
+  process.stdout.write(
+    "| workers | tokens/s | efficiency | round time not spent computing | of it the step |\n|---|---|---|---|---|\n",
+  );
   const rows = [...measured].map(([workers, results]) => ({
     workers,
     tokensPerSecond: median(results.map((result) => result.tokensPerSecond)),
     overhead: median(results.map((result) => result.overhead)),
+    step: median(results.map((result) => result.step)),
   }));
   const one = rows[0]?.tokensPerSecond ?? NaN;
-  for (const { workers, tokensPerSecond, overhead } of rows) {
+  for (const { workers, tokensPerSecond, overhead, step } of rows) {
     const efficiency = tokensPerSecond / one / workers;
     process.stdout.write(
-      `| ${workers} | ${Math.round(tokensPerSecond)} | ${percent(efficiency)} | ${percent(overhead)} |\n`,
+      `| ${workers} | ${Math.round(tokensPerSecond)} | ${percent(efficiency)} | ${percent(overhead)} | ${percent(step)} |\n`,
     );
   }
   const chart = resolve(import.meta.dirname, "../../docs/img/scaling.svg");
@@ -78,11 +83,12 @@ function measure(file: string): Measurement {
   const database = new DatabaseSync(file, { readOnly: true });
   const sums = database
     .prepare(
-      "SELECT SUM(tokens) AS tokens, SUM(roundMs) AS roundMs, SUM(computeMs) AS computeMs FROM round WHERE version > ?",
+      "SELECT SUM(tokens) AS tokens, SUM(roundMs) AS roundMs, SUM(computeMs) AS computeMs, SUM(commitMs) AS commitMs FROM round WHERE version > ?",
     )
-    .get(WARM_ROUNDS) as { tokens: number; roundMs: number; computeMs: number };
+    .get(WARM_ROUNDS) as { tokens: number; roundMs: number; computeMs: number; commitMs: number };
   database.close();
-  return { tokensPerSecond: (sums.tokens / sums.roundMs) * 1000, overhead: 1 - sums.computeMs / sums.roundMs };
+  const { tokens, roundMs, computeMs, commitMs } = sums;
+  return { tokensPerSecond: (tokens / roundMs) * 1000, overhead: 1 - computeMs / roundMs, step: commitMs / roundMs };
 }
 
 function draw(rows: readonly { workers: number; tokensPerSecond: number }[], shape: string): string {
