@@ -2,8 +2,9 @@
  * @file From the click to the first contribution that the coordinator took in: Chromium on this machine, the smallest preset,
  * once with an empty cache and once with a warm one, and what the time went into.
  *
- *     npm run bench -- firstGradient [--preset tiny] [--visits 3] [--backend webgpu] [--own-trace]
+ *     npm run bench -- firstGradient [--preset tiny] [--unit 12] [--visits 3] [--backend webgpu] [--own-trace]
  *
+ * Two of the parts are a step of one unit, of `--unit` samples: the admission batch and the unit. A round stays 96 samples.
  * With --own-trace the page does not get the steps that the coordinator traced, and loads tfjs to trace them itself.
  */
 import { mkdtempSync, rmSync } from "node:fs";
@@ -35,6 +36,7 @@ export async function run(args: string[]): Promise<void> {
     args,
     options: {
       preset: { type: "string", default: "tiny" },
+      unit: { type: "string", default: "12" },
       visits: { type: "string", default: "3" },
       backend: { type: "string", default: "webgpu" },
       "own-trace": { type: "boolean", default: false },
@@ -43,6 +45,7 @@ export async function run(args: string[]): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "manyhands-first-"));
   const coordinator = await startCoordinator([
     ...["--run", "first", "--preset", flags.preset, "--text", smallCorpus(dir), "--steps", "100000", "--workers", "0"],
+    ...["--batch", "96", "--unit", flags.unit],
     ...["--port", "0", "--runs-dir", join(dir, "runs"), "--data-dir", join(dir, "data")],
   ]);
   const browser = await launchChromium();

@@ -89,7 +89,10 @@ const packr = new Packr({ useRecords: false });
 
 export type FuzzReport = { readonly frames: number; readonly connections: number };
 
-/** Sends `frames` frames, each on a connection that is open, at about `perSecond`; from connections that got more or less deep into a session. */
+/**
+ * Sends `frames` frames, each on a connection that is open, at about `perSecond`; from connections that got more or less deep into a
+ * session. The valid frames on the way there do not count, each repetition of a frame does.
+ */
 export async function fuzz(
   attack: Attack & { readonly frames: number; readonly perSecond: number },
 ): Promise<FuzzReport> {
@@ -99,15 +102,13 @@ export async function fuzz(
   await Promise.all(
     Array.from({ length: SESSIONS }, async (_, session) => {
       const peer = createPeer(attack, `127.9.${session}.`, () => (report.connections += 1));
-      const share = Math.ceil(frames / SESSIONS);
       let steps: readonly Step[] = [];
-      for (let index = 0; index < share && !signal.aborted; index++) {
+      for (let index = 0; report.frames < frames && index < frames && !signal.aborted; index++) {
         // In batches: a hundred thousand at once would be hundreds of megabytes, one by one most of the time.
         if (index % BATCH === 0) steps = fc.sample(step, { seed: seed + 100 * index + session, numRuns: BATCH });
         const next = steps[index % BATCH];
         await peer.open(index % 5);
-        if (next !== undefined) peer.say(next);
-        report.frames += 1;
+        if (next !== undefined) report.frames += peer.say(next);
         await peer.heard();
         const aheadMs = (report.frames / perSecond) * 1000 - (performance.now() - startMs);
         if (aheadMs > 1) await sleep(aheadMs);
@@ -121,7 +122,8 @@ export async function fuzz(
 type Peer = {
   /** Connects when it is not connected, and gets `depth` messages deep into a valid session. */
   readonly open: (depth: number) => Promise<void>;
-  readonly say: (step: Step) => void;
+  /** Returns how many frames it took; none where the connection is gone already. */
+  readonly say: (step: Step) => number;
   /** Resolves when something was answered, or soon. */
   readonly heard: () => Promise<void>;
   readonly pause: () => void;
@@ -141,9 +143,14 @@ function createPeer(attack: Attack, network: string, onConnect: () => void): Pee
     await Promise.race([woken, sleep(5)]);
   };
   const isOpen = (): boolean => socket?.readyState === WebSocket.OPEN;
-  const send = (bytes: Uint8Array): void => {
+  const send = (bytes: Uint8Array): number => {
     told.last = bytes;
-    if (isOpen()) socket?.send(bytes);
+    return write((open) => open.send(bytes));
+  };
+  const write = (how: (open: WebSocket) => void): number => {
+    if (socket === null || !isOpen()) return 0;
+    how(socket);
+    return 1;
   };
 
   return {
@@ -183,18 +190,14 @@ function createPeer(attack: Attack, network: string, onConnect: () => void): Pee
         case "none":
           return send(frameOf(say, told, attack));
         case "text":
-          if (isOpen()) socket?.send(JSON.stringify(plain));
-          return;
+          return write((open) => open.send(JSON.stringify(plain)));
         case "ping":
-          if (isOpen()) socket?.ping(Buffer.alloc(125));
-          return;
+          return write((open) => open.ping(Buffer.alloc(125)));
         case "fragment":
           // A beginning whose end never comes, or comes as the beginning of another.
-          if (isOpen()) socket?.send(frameOf(say, told, attack), { fin: false });
-          return;
+          return write((open) => open.send(frameOf(say, told, attack), { fin: false }));
         case "replay":
-          for (let times = 0; times < 20 && told.last !== null; times++) send(told.last);
-          return;
+          return told.last === null ? 0 : Array.from({ length: 20 }, () => send(told.last!)).reduce((a, b) => a + b);
         case "field":
           return send(
             pack({ ...plain, [names[how.index % names.length] ?? "type"]: how.value }, payloadOf(say, told, attack)),
@@ -231,7 +234,7 @@ function createPeer(attack: Attack, network: string, onConnect: () => void): Pee
         case "payload":
           return send(pack(plain, new Uint8Array(how.bytes < 0 ? payloadBytes : how.bytes).fill(how.fill)));
         default:
-          how satisfies never;
+          return how satisfies never;
       }
     },
   };
