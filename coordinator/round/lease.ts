@@ -28,6 +28,9 @@ export const EVALUATION_COST: number = 1 / 3;
 /** Clock jitter and message latency: differences below this do not make a worker slow. */
 export const JITTER_MS = 20;
 
+/** Of a folded lease: a message of megabytes is little beside it. */
+const LONG_LEASE_MS = 5000;
+
 /** For quotients of times that are whole numbers but for rounding. */
 const ROUNDING = 1e-6;
 
@@ -55,7 +58,8 @@ export function soonestEnd(units: number, hands: readonly Hand[]): number {
  * A worker may have what it can do until the soonest end of all that is free: then that is when the round ends. Where each
  * unit is a contribution of its own it gets half of that at a time (guided self-scheduling, Polychronopoulos & Kuck 1987), so
  * that leases shrink towards the end and a surprise costs one unit. Where leases are folded each one costs a full-size
- * message, so it gets all at once.
+ * message, so it gets all at once; but of what takes long three quarters, so that being a tenth slower than expected does not
+ * cost all others a tenth of the round.
  */
 export function leaseUnits({ free, unitMs, busyMs, endMs, folds }: LeaseQuestion): LeaseAnswer {
   if (free <= 0) return { units: 0, reason: "every unit of this round is handed out" };
@@ -66,7 +70,8 @@ export function leaseUnits({ free, unitMs, busyMs, endMs, folds }: LeaseQuestion
     };
   }
   const share = unitsBy(endMs, { unitMs, busyMs });
-  return { units: Math.min(free, Math.max(1, folds ? share : Math.ceil(share / 2))) };
+  const part = !folds ? 1 / 2 : share * unitMs > LONG_LEASE_MS ? 3 / 4 : 1;
+  return { units: Math.min(free, Math.max(1, Math.ceil(part * share))) };
 }
 
 /** Units that a worker can end within so many ms. */
