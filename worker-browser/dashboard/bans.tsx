@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import type { VNode } from "preact";
 import { dateTime } from "../pages/format.ts";
 import { perform } from "./controls.tsx";
+import { ScrollTable } from "./scrollTable.tsx";
 import { words } from "./words.ts";
 
 type Ban = {
@@ -44,34 +45,26 @@ export function Bans(): VNode {
       {bans.value === null ? null : bans.value.length === 0 ? (
         <p class="soft">{text.none}</p>
       ) : (
-        <div class="scroll tall" tabIndex={0} role="group" aria-label={text.title}>
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">{text.worker}</th>
-                <th scope="col">{text.since}</th>
-                <th scope="col">{text.reason}</th>
-                <th scope="col">{text.lift}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {bans.value.map(({ worker, atMs, reason }) => (
-                <tr key={worker}>
-                  <td>
-                    <code>{worker}</code>
-                  </td>
-                  <td>{dateTime(atMs)}</td>
-                  <td class="what">{reason === "" ? "–" : reason}</td>
-                  <td>
-                    <button type="button" aria-label={text.liftWho(worker)} onClick={() => void lift(worker)}>
-                      {text.lift}
-                    </button>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable
+          label={text.title}
+          columns={[{ title: text.worker }, { title: text.since }, { title: text.reason }, { title: text.lift }]}
+          isTall
+        >
+          {bans.value.map(({ worker, atMs, reason }) => (
+            <tr key={worker}>
+              <td>
+                <code>{worker}</code>
+              </td>
+              <td>{dateTime(atMs)}</td>
+              <td class="what">{reason === "" ? "–" : reason}</td>
+              <td>
+                <button type="button" aria-label={text.liftWho(worker)} onClick={() => void lift(worker)}>
+                  {text.lift}
+                </button>
+              </td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
     </section>
   );

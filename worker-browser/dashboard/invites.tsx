@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { renderSVG } from "uqr";
 import { dateTime } from "../pages/format.ts";
 import { perform } from "./controls.tsx";
+import { ScrollTable } from "./scrollTable.tsx";
 import { words } from "./words.ts";
 
 type Invite = {
@@ -114,38 +115,29 @@ export function Invites(): VNode {
       {list === null ? null : list.length === 0 ? (
         <p class="soft">{text.none}</p>
       ) : (
-        <div class="scroll" tabIndex={0} role="group" aria-label={text.title}>
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">{text.name}</th>
-                <th scope="col">{text.expires}</th>
-                <th scope="col">{text.used}</th>
-                <th scope="col">{text.revoke}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {list.map(({ id, name: given, expiresMs, uses: used, maxUses, revokedMs }) => (
-                <tr key={id}>
-                  <td>{given === "" ? id.slice(0, 8) : given}</td>
-                  <td>{dateTime(expiresMs)}</td>
-                  <td class="number">
-                    {used} / {maxUses}
-                  </td>
-                  <td>
-                    {revokedMs === null ? (
-                      <button type="button" class="danger" onClick={() => void revoke(id)}>
-                        {text.revoke}
-                      </button>
-                    ) : (
-                      <span class="soft">{text.revoked}</span>
-                    )}
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable
+          label={text.title}
+          columns={[{ title: text.name }, { title: text.expires }, { title: text.used }, { title: text.revoke }]}
+        >
+          {list.map(({ id, name: given, expiresMs, uses: used, maxUses, revokedMs }) => (
+            <tr key={id}>
+              <td>{given === "" ? id.slice(0, 8) : given}</td>
+              <td>{dateTime(expiresMs)}</td>
+              <td class="number">
+                {used} / {maxUses}
+              </td>
+              <td>
+                {revokedMs === null ? (
+                  <button type="button" class="danger" onClick={() => void revoke(id)}>
+                    {text.revoke}
+                  </button>
+                ) : (
+                  <span class="soft">{text.revoked}</span>
+                )}
+              </td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
     </section>
   );

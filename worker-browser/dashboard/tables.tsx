@@ -5,6 +5,7 @@ import { useState } from "preact/hooks";
 import { CHECKPOINTS_PATH, type Checkpoint, type Checkpoints } from "../../shared/wire/dashboard.ts";
 import { bytes, count, dateTime, fixed, time } from "../pages/format.ts";
 import type { Feed } from "./feed.ts";
+import { ScrollTable } from "./scrollTable.tsx";
 import { words } from "./words.ts";
 
 const SHOWN_EVENTS = 50;
@@ -29,30 +30,21 @@ export function Events({ feed }: { readonly feed: Feed }): VNode {
       {rows.length === 0 ? (
         <p class="soft">{text.none}</p>
       ) : (
-        <div class="scroll tall" tabIndex={0} role="group" aria-label={text.title}>
-          <table>
-            <thead>
-              <tr>
-                <th scope="col" class="number">
-                  {text.time}
-                </th>
-                <th scope="col">{text.code}</th>
-                <th scope="col">{text.text}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {rows.slice(0, SHOWN_EVENTS).map(({ id, atMs, code, text: what }) => (
-                <tr key={id}>
-                  <td class="number soft">{time(atMs)}</td>
-                  <td>
-                    <code>{code}</code>
-                  </td>
-                  <td class="what">{what}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable
+          label={text.title}
+          columns={[{ title: text.time, isNumber: true }, { title: text.code }, { title: text.text }]}
+          isTall
+        >
+          {rows.slice(0, SHOWN_EVENTS).map(({ id, atMs, code, text: what }) => (
+            <tr key={id}>
+              <td class="number soft">{time(atMs)}</td>
+              <td>
+                <code>{code}</code>
+              </td>
+              <td class="what">{what}</td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
     </section>
   );
@@ -83,44 +75,35 @@ export function CheckpointsTable({ feed }: { readonly feed: Feed }): VNode {
       {checkpoints.value.length === 0 ? (
         <p class="soft">{text.none}</p>
       ) : (
-        <div class="scroll tall" tabIndex={0} role="group" aria-label={text.title}>
-          <table>
-            <thead>
-              <tr>
-                <th scope="col" class="number">
-                  {text.version}
-                </th>
-                <th scope="col" class="number">
-                  {text.validation}
-                </th>
-                <th scope="col">{text.saved}</th>
-                <th scope="col" class="number">
-                  {text.size}
-                </th>
-                <th scope="col">{text.hash}</th>
-                <th scope="col">{text.download}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {[...checkpoints.value].reverse().map(({ version, hash, path, bytes: size, validationLoss, savedMs }) => (
-                <tr key={path}>
-                  <td class="number">{count(version)}</td>
-                  <td class="number">{fixed(validationLoss, 3)}</td>
-                  <td>{savedMs === null ? text.now : dateTime(savedMs)}</td>
-                  <td class="number">{bytes(size)}</td>
-                  <td>
-                    <code>{hash}</code>
-                  </td>
-                  <td>
-                    <a href={`./${path}`} download aria-label={text.downloadWhich(version)}>
-                      {text.download}
-                    </a>
-                  </td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <ScrollTable
+          label={text.title}
+          columns={[
+            { title: text.version, isNumber: true },
+            { title: text.validation, isNumber: true },
+            { title: text.saved },
+            { title: text.size, isNumber: true },
+            { title: text.hash },
+            { title: text.download },
+          ]}
+          isTall
+        >
+          {[...checkpoints.value].reverse().map(({ version, hash, path, bytes: size, validationLoss, savedMs }) => (
+            <tr key={path}>
+              <td class="number">{count(version)}</td>
+              <td class="number">{fixed(validationLoss, 3)}</td>
+              <td>{savedMs === null ? text.now : dateTime(savedMs)}</td>
+              <td class="number">{bytes(size)}</td>
+              <td>
+                <code>{hash}</code>
+              </td>
+              <td>
+                <a href={`./${path}`} download aria-label={text.downloadWhich(version)}>
+                  {text.download}
+                </a>
+              </td>
+            </tr>
+          ))}
+        </ScrollTable>
       )}
     </section>
   );
