@@ -269,7 +269,10 @@ function grantOne(
     const unitMs = unitMsOf(worker, pool);
     const free = countFree(pool);
     const isNew = isNewcomer(worker, facts.someProven);
-    if (isNew && open > 0) continue;
+    if (isNew && open > 0) {
+      reason = "a new worker computes one unit before it gets more";
+      continue;
+    }
     const busyMs = facts.busyMs(id);
     const answer = leaseUnits({ free, unitMs, busyMs, endMs: facts.endMs(whole), folds: folds(config, pool.kind) });
     let units = answer.units;
