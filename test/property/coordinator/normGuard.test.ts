@@ -7,24 +7,12 @@ import { initialRound } from "../../../coordinator/round/roundState.ts";
 import type { RoundConfig, RoundEvent } from "../../../coordinator/round/roundState.ts";
 import { randomUniform, streamKey } from "../../../shared/numerics/rng.ts";
 import type { Lease } from "../../../shared/wire/protocol.ts";
+import { smallRound } from "../../support/roundConfig.ts";
 
 const UNITS = 16;
 const TOKENS = 20;
 
-const config: RoundConfig = {
-  batch: 4 * UNITS,
-  unit: 4,
-  evaluationUnit: 8,
-  tokensPerSample: 5,
-  steps: 3,
-  evaluateEvery: 0,
-  evaluationSamples: 0,
-  finalEvaluationSamples: 0,
-  strict: true,
-  guard: "refuse",
-  minLeaseMs: 60_000,
-  probeEveryMs: 30_000,
-};
+const config: RoundConfig = { ...smallRound, batch: 4 * UNITS, minLeaseMs: 60_000 };
 
 type Fleet = {
   readonly honest: number;

@@ -9,21 +9,7 @@ import type {
   RoundEvent,
   RoundState,
 } from "../../../coordinator/round/roundState.ts";
-
-const config: RoundConfig = {
-  batch: 10,
-  unit: 4,
-  evaluationUnit: 8,
-  tokensPerSample: 5,
-  steps: 3,
-  evaluateEvery: 0,
-  evaluationSamples: 0,
-  finalEvaluationSamples: 0,
-  strict: true,
-  guard: "refuse",
-  minLeaseMs: 1000,
-  probeEveryMs: 30_000,
-};
+import { smallRound as config } from "../../support/roundConfig.ts";
 
 /** The reducer with its state in hand: each call is one event, and returns what it led to. */
 function driver(overrides: Partial<RoundConfig> = {}) {
