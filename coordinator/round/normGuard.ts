@@ -7,8 +7,8 @@
  * whole round: once two workers agree, the rest of that round is compared with what they found, too.
  *
  * None of this decides what a round's sum is [I1]: a refused unit is computed again until it counts, and counts as it is, so an
- * honest round is the same bits whoever came first and was refused how often. Clipped, a contribution's weight would follow the
- * limit, so with `clip` that one never moves within a round.
+ * honest round is the same bits whoever came first and was refused how often. Clipped, a contribution's weight follows the
+ * reference, so with `clip` that one never moves within a round.
  */
 
 export type GuardChoice = "refuse" | "clip" | "off";
@@ -22,7 +22,8 @@ export type NormBounds = {
   readonly limit: number;
   /** Above the limit too, norms up to this one have been confirmed by another worker; 0 for none. */
   readonly confirmed: number;
-  readonly clip: boolean;
+  /** What a norm above the limit is scaled down to; null where it is refused. */
+  readonly clipTo: number | null;
 };
 
 /**
@@ -39,9 +40,9 @@ export const REFERENCE_ROUNDS = 8;
 const CONFIRMATION = 1.5;
 
 /** The weight that the contribution goes in with, or null when it is refused. */
-export function weigh({ limit, confirmed, clip }: NormBounds, norm: number): number | null {
+export function weigh({ limit, confirmed, clipTo }: NormBounds, norm: number): number | null {
   if (norm <= limit || norm <= CONFIRMATION * confirmed) return 1;
-  return clip ? limit / norm : null;
+  return clipTo === null ? null : clipTo / norm;
 }
 
 /** Of a round's merged contributions: medians, which a minority cannot move. Null when no norm is known. */
@@ -60,6 +61,14 @@ export function referenceOf(
 export function normLimit(reference: NormReference, tokens: number): number {
   const fewer = Math.max(1, Math.sqrt(reference.tokens / tokens));
   return FACTOR * fewer * reference.perToken * tokens;
+}
+
+/**
+ * What a norm above the limit is scaled down to: an ordinary one. At the limit itself, whoever exceeds it would weigh as much as three
+ * workers, and whoever turns a gradient round takes away three.
+ */
+export function ordinaryNorm(limit: number): number {
+  return limit / FACTOR;
 }
 
 /** Null when there is nothing to compare with. */

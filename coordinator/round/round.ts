@@ -12,6 +12,7 @@ import {
   describeNorm,
   medianReference,
   normLimit,
+  ordinaryNorm,
   referenceOf,
   risenReference,
 } from "./normGuard.ts";
@@ -295,11 +296,11 @@ function onMerged(
   if (event.refusal === null) {
     const limit = recentLimit(draft, result.tokens, config);
     const clipped = config.guard === "clip" && event.norm > limit;
-    const merged = { ...result, norm: clipped ? limit : event.norm };
+    const merged = { ...result, norm: clipped ? ordinaryNorm(limit) : event.norm };
     draft.train = finishUnits(draft.train, merged);
     if (clipped) {
       draft.counts.clipped += 1;
-      const message = `${describeNorm(event.norm, limit)}: it is scaled down to that`;
+      const message = `${describeNorm(event.norm, limit)}: it is scaled down to an ordinary one`;
       effects.push({ type: "refuse", worker: id, code: "norm-clipped", message, accept: acceptable(draft, id) });
     } else if (event.norm > limit) {
       absolve(draft, outliersAmong(draft, result.firstUnit, result.units));
@@ -348,11 +349,12 @@ function normBounds(draft: Draft, result: UnitResult, config: RoundConfig, nowMs
   const clip = config.guard === "clip";
   // Nobody else to ask: it would be believed when it repeats itself, so it is at once. Where a step has made all gradients
   // large, asking twice would cost a whole round.
-  if (!clip && isAlone(draft, result.worker, config, nowMs)) return { limit: Infinity, confirmed: 0, clip };
+  if (!clip && isAlone(draft, result.worker, config, nowMs)) return { limit: Infinity, confirmed: 0, clipTo: null };
+  const limit = limitNow(draft, result.tokens, config);
   return {
-    limit: limitNow(draft, result.tokens, config),
+    limit,
     confirmed: foundByOthers(draft, result) * result.tokens,
-    clip,
+    clipTo: clip ? ordinaryNorm(limit) : null,
   };
 }
 

@@ -20,7 +20,7 @@ test.each([1000, -1000])(
   },
 );
 
-test("clipped, it counts as three times the median, and pauses: the final loss stays within one percent", async () => {
+test("clipped, it counts as an ordinary one, and pauses: the final loss stays within one percent", async () => {
   const attacked = await trainUnderAttack({ factor: -1000, guard: "clip", steps: 40 });
   expect(Math.abs(attacked.loss / honest.loss - 1)).toBeLessThan(0.01);
   expect(attacked.refusals["norm-clipped"]).toBeGreaterThan(0);

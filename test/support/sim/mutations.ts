@@ -39,7 +39,7 @@ export const mutations: readonly NamedMutation[] = [
         const taken = step.effects.some((effect) => effect.type === "refuse" && effect.code === "already-done");
         if (event.type !== "returned" || event.kind !== "train" || !taken) return step;
         const { id, firstUnit, units } = event;
-        return { ...step, effects: step.effects.map((effect) => (effect.type === "discard" ? { type: "merge" as const, id, firstUnit, units, bounds: { limit: Infinity, confirmed: 0, clip: false } } : effect)) }; // prettier-ignore
+        return { ...step, effects: step.effects.map((effect) => (effect.type === "discard" ? { type: "merge" as const, id, firstUnit, units, bounds: { limit: Infinity, confirmed: 0, clipTo: null } } : effect)) }; // prettier-ignore
       },
       ports: (ports, optimizer) => ({
         ...ports,

@@ -1,16 +1,16 @@
 import { expect, test } from "vitest";
 import { normLimit, referenceOf, weigh } from "../../../coordinator/round/normGuard.ts";
 
-test("a contribution within the limit counts whole, one above is refused or scaled down to it", () => {
-  const bounds = { limit: 10, confirmed: 0, clip: false };
+test("a contribution within the limit counts whole, one above is refused or scaled down to an ordinary one", () => {
+  const bounds = { limit: 10, confirmed: 0, clipTo: null };
   expect([weigh(bounds, 10), weigh(bounds, 10.01)]).toEqual([1, null]);
-  expect(weigh({ ...bounds, clip: true }, 40)).toBe(0.25);
+  expect(weigh({ ...bounds, clipTo: 4 }, 40)).toBe(0.1);
   // NaN is refused before; should it come here, it must not count.
   expect(weigh(bounds, NaN)).toBeNull();
 });
 
 test("what another worker confirmed passes, and not much more", () => {
-  const bounds = { limit: 10, confirmed: 100, clip: false };
+  const bounds = { limit: 10, confirmed: 100, clipTo: null };
   expect([weigh(bounds, 101), weigh(bounds, 149), weigh(bounds, 151)]).toEqual([1, 1, null]);
 });
 

@@ -75,7 +75,7 @@ describe("contributions whose norm is far above recent ones", () => {
     run.join("b");
     const [first, second] = [run.pull("a")!, run.pull("b")!];
     // 3 · 2 · 20 tokens; the last unit has 10 tokens, so its norm a token may be √2 times as large.
-    expect(boundsOf(run.give("a", first.lease, 0).effects)).toEqual({ limit: 120, confirmed: 0, clip: false });
+    expect(boundsOf(run.give("a", first.lease, 0).effects)).toEqual({ limit: 120, confirmed: 0, clipTo: null });
     mergedAs(run, 1, 119, null);
     run.send(reference);
     run.send({ type: "reference", reference: { perToken: 9, tokens: 20 } });
@@ -126,15 +126,15 @@ describe("contributions whose norm is far above recent ones", () => {
     expect(run.pull("a", 1100)).toMatchObject({ firstUnit: 0 });
   });
 
-  test("where the run clips, the contribution counts as the largest that is allowed, and its worker is told", () => {
+  test("where the run clips, the contribution counts as an ordinary one, and its worker is told", () => {
     const run = driver({ guard: "clip" });
     run.send(reference);
     run.join("a");
-    expect(boundsOf(run.give("a", run.pull("a")!.lease, 0).effects)).toMatchObject({ limit: 120, clip: true });
+    expect(boundsOf(run.give("a", run.pull("a")!.lease, 0).effects)).toMatchObject({ limit: 120, clipTo: 40 });
     const { effects } = mergedAs(run, 1, 900, null);
     expect(refusals(effects)).toEqual(["norm-clipped"]);
     expect(run.state().counts).toMatchObject({ clipped: 1 });
-    expect(run.state().train?.results).toMatchObject([{ firstUnit: 0, norm: 120 }]);
+    expect(run.state().train?.results).toMatchObject([{ firstUnit: 0, norm: 40 }]);
     expect(run.state().workers.get("a")).toMatchObject({ strikes: 1, suspendedUntilMs: 0 });
     const second = run.pull("a")!;
     run.give("a", second.lease, second.firstUnit);
