@@ -1,14 +1,18 @@
 /**
  * @file `npm run explain -- --preset tiny`: the compiled step, before any GPU sees it: its dispatches with shapes, work and places,
- * the memory plan as a picture, and what three GPUs could make of it at best.
+ * the memory plan as a picture, and what three GPUs could make of it at best. With `--measure`, what this machine's makes of it.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { examinationBatch, examinationParams } from "../shared/engine/examination.ts";
 import { stepGraph } from "../shared/engine/stepGraph.ts";
+import { limitsOf } from "../shared/engine/wgsl/device.ts";
+import { byKind, canTimeKernels, kernelTimes } from "../shared/engine/wgsl/kernelTimes.ts";
 import { rooflineMs } from "../shared/engine/wgsl/roofline.ts";
-import { compile, DEFAULT_LIMITS, type Place, type Plan } from "../shared/engine/wgsl/plan.ts";
+import { compile, DEFAULT_LIMITS, type Place, type Plan, type PlanLimits } from "../shared/engine/wgsl/plan.ts";
 import { gptTensors } from "../shared/model/gptTensors.ts";
 import { type ModelSpec, type Preset, presets } from "../shared/model/spec.ts";
-import { layoutOf } from "../shared/numerics/layout.ts";
+import { layoutOf, type ParamLayout } from "../shared/numerics/layout.ts";
+import { createEngineOn, openNodeDevice } from "./webgpuEngine.ts";
 
 /** Published peaks in f32 and of memory. */
 const gpus = [
@@ -17,13 +21,19 @@ const gpus = [
   { name: "Intel Iris Xe (96 EU)", teraflops: 2.0, gigabytesPerSecond: 51 },
 ] as const;
 
-type Flags = { preset: Preset; batch: number; vocabulary: number; dropout: number; binding: number };
+type Flags = { preset: Preset; batch: number; vocabulary: number; dropout: number; binding: number; measure: boolean };
+
+/** What is asked for and cannot be had here. */
+class NotHere extends Error {}
 
 try {
-  explain(parse(process.argv.slice(2)));
+  const flags = parse(process.argv.slice(2));
+  if (flags.measure) await explainMeasured(flags);
+  else explainPlanned(flags);
 } catch (error) {
-  if (!(error instanceof CommanderError)) throw error;
-  process.exitCode = error.exitCode === 0 ? 0 : 2;
+  if (error instanceof NotHere) process.stderr.write(`${error.message}\n`);
+  else if (!(error instanceof CommanderError)) throw error;
+  process.exitCode = error instanceof CommanderError && error.exitCode === 0 ? 0 : 2;
 }
 
 function parse(argv: readonly string[]): Flags {
@@ -34,22 +44,74 @@ function parse(argv: readonly string[]): Flags {
     .option("--vocabulary <n>", "token ids", wholeFrom(2, 1_000_000), 65)
     .option("--dropout <p>", "probability of dropping a value", parseDropout, 0)
     .option("--binding <MiB>", "the device's largest binding", wholeFrom(1, 4095), 128)
+    .option("--measure", "run the step on this machine's GPU, with its own limits, and time every kernel", false)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.split("\n")[0] + "\n") });
   program.parse([...argv], { from: "user" });
   return program.opts<Flags>();
 }
 
-function explain({ preset, batch, vocabulary, dropout, binding }: Flags): void {
+function modelOf({ preset, vocabulary, dropout }: Flags): { spec: ModelSpec; layout: ParamLayout } {
   const spec: ModelSpec = { kind: "gpt", ...presets[preset], vocabulary, dropout };
-  const layout = layoutOf(gptTensors(spec));
+  return { spec, layout: layoutOf(gptTensors(spec)) };
+}
+
+function explainPlanned(flags: Flags): void {
+  const { batch, binding, dropout } = flags;
+  const { spec, layout } = modelOf(flags);
   const limits = { ...DEFAULT_LIMITS, maxBindingBytes: binding * 2 ** 20, maxBufferBytes: 2 * binding * 2 ** 20 };
   const graph = stepGraph("gradient", spec, layout, batch);
+  describe(flags, compile(graph, { layout, limits, dropout }), limits, graph.nodes.length);
+}
+
+/** The plan that this machine's device gets, and the times of its kernels there. @throws NotHere */
+async function explainMeasured(flags: Flags): Promise<void> {
+  const opened = await openNodeDevice().catch((error: unknown) => {
+    throw new NotHere(`nothing to measure on: ${error instanceof Error ? error.message : String(error)}`);
+  });
+  const { device, info, isSoftware } = opened;
+  if (!canTimeKernels(device)) throw new NotHere(`${info.description} has no timestamps (WebGPU's "timestamp-query")`);
+  const { batch, dropout } = flags;
+  const { spec, layout } = modelOf(flags);
+  const limits = limitsOf(device);
+  const graph = stepGraph("gradient", spec, layout, batch);
   const plan = compile(graph, { layout, limits, dropout });
-  say(`${preset}: ${layout.parameters.toLocaleString("en")} parameters, ${batch}×${spec.context} tokens, vocabulary ${vocabulary}`); // prettier-ignore
-  say(`limits: ${binding} MiB a binding, ${2 * binding} MiB a buffer, ${limits.maxBindings} bindings a kernel`);
+  const engine = await createEngineOn(opened, { spec, layout, limits, planFor: () => plan });
+  await engine.load(examinationParams(layout));
+  await engine.gradient(examinationBatch(spec, batch), new Float32Array(layout.length));
+  const ms = await kernelTimes(device, await engine.replayFor("gradient", batch));
+  describe(flags, plan, limits, graph.nodes.length, ms);
+  const all = ms.reduce((sum, x) => sum + x, 0);
   say();
-  say("   #  pl  kernel                                       with                        workgroups     MFLOP        kB  memory"); // prettier-ignore
+  say(
+    `on ${info.description || info.vendor}${isSoftware ? ", a software adapter, which says nothing about GPUs" : ""}:`,
+  );
+  say("  kernels            dispatches         ms  share    GFLOP/s       GB/s");
+  for (const { name, dispatches, ms: own, flops, bytes } of byKind(plan.dispatches, ms)) {
+    const rates = [flops, bytes].map((work) => (own === 0 ? "–" : (work / own / 1e6).toFixed(1)).padStart(10));
+    say(`  ${name.padEnd(18)} ${String(dispatches).padStart(10)} ${own.toFixed(3).padStart(10)} ${`${((100 * own) / all).toFixed(0)} %`.padStart(6)} ${rates.join(" ")}`); // prettier-ignore
+  }
+  say(`  ${all.toFixed(2)} ms, ${Math.round((batch * spec.context * 1000) / all).toLocaleString("en")} tokens/s with nothing between kernels`); // prettier-ignore
+  await engine.dispose();
+  device.destroy();
+}
+
+function describe(
+  flags: Flags,
+  plan: Plan,
+  limits: PlanLimits,
+  nodes: number,
+  ms: readonly number[] | null = null,
+): void {
+  const { preset, batch, vocabulary } = flags;
+  const { spec, layout } = modelOf(flags);
+  const { context } = spec;
+  say(
+    `${preset}: ${layout.parameters.toLocaleString("en")} parameters, ${batch}×${context} tokens, vocabulary ${vocabulary}`,
+  );
+  say(`limits: ${mib(limits.maxBindingBytes)} MiB a binding, ${mib(limits.maxBufferBytes)} MiB a buffer, ${limits.maxBindings} bindings a kernel`); // prettier-ignore
+  say();
+  say(`   #  pl  kernel                                       with                        workgroups     MFLOP        kB  ${ms === null ? "" : "      ms  "}memory`); // prettier-ignore
   for (const [i, { pipeline, name, fused, workgroups, flops, bytes, bindings }] of plan.dispatches.entries()) {
     const cells = [
       String(i).padStart(4),
@@ -59,6 +121,7 @@ function explain({ preset, batch, vocabulary, dropout, binding }: Flags): void {
       workgroups.join("×").padStart(11),
       (flops / 1e6).toFixed(2).padStart(9),
       (bytes / 1e3).toFixed(0).padStart(9),
+      ...(ms === null ? [] : [(ms[i] ?? 0).toFixed(3).padStart(9)]),
       ` ${bindings.map(placeText).join(" ")}`,
     ];
     say(cells.join(" "));
@@ -70,14 +133,14 @@ function explain({ preset, batch, vocabulary, dropout, binding }: Flags): void {
   const sum = (pick: (dispatch: Plan["dispatches"][number]) => number) =>
     plan.dispatches.reduce((total, dispatch) => total + pick(dispatch), 0);
   say(`${plan.dispatches.length} dispatches`);
-  say(`${plan.pipelines.length} pipelines, ${graph.nodes.length} nodes in the traced graph`);
+  say(`${plan.pipelines.length} pipelines, ${nodes} nodes in the traced graph`);
   say(`${(sum(({ flops }) => flops) / 1e9).toFixed(2)} GFLOP, ${(sum(({ bytes }) => bytes) / 1e6).toFixed(0)} MB moved at least`); // prettier-ignore
   say();
   say("at best, each dispatch at the device's published peak of arithmetic or of memory, whichever is slower, and 3 µs to start it:"); // prettier-ignore
   for (const gpu of gpus) {
-    const ms = rooflineMs(plan.dispatches, gpu);
-    const tokens = (batch * spec.context * 1000) / ms;
-    say(`  ${gpu.name.padEnd(22)} ${ms.toFixed(2).padStart(9)} ms  ${Math.round(tokens).toLocaleString("en").padStart(10)} tokens/s  (${gpu.teraflops} TFLOP/s, ${gpu.gigabytesPerSecond} GB/s)`); // prettier-ignore
+    const best = rooflineMs(plan.dispatches, gpu);
+    const tokens = (batch * context * 1000) / best;
+    say(`  ${gpu.name.padEnd(22)} ${best.toFixed(2).padStart(9)} ms  ${Math.round(tokens).toLocaleString("en").padStart(10)} tokens/s  (${gpu.teraflops} TFLOP/s, ${gpu.gigabytesPerSecond} GB/s)`); // prettier-ignore
   }
 }
 

@@ -12,7 +12,12 @@ export type Replay = {
   readonly staging: Int32Array;
   readonly upload: () => void;
   /** Records dispatches [from, to) into a pass of `encoder`. */
-  readonly record: (encoder: GPUCommandEncoder, from: number, to: number) => void;
+  readonly record: (
+    encoder: GPUCommandEncoder,
+    from: number,
+    to: number,
+    descriptor?: GPUComputePassDescriptor,
+  ) => void;
   readonly bufferAt: (place: Place) => GPUBuffer;
   readonly dispose: () => void;
 };
@@ -84,8 +89,8 @@ export async function createReplay(
     plan,
     staging,
     upload: () => device.queue.writeBuffer(inputs, 0, staging),
-    record: (encoder, from, to) => {
-      const pass = encoder.beginComputePass();
+    record: (encoder, from, to, descriptor) => {
+      const pass = encoder.beginComputePass(descriptor);
       let current = -1;
       for (let i = from; i < to; i++) {
         const { pipeline, workgroups } = plan.dispatches[i]!;
