@@ -32,6 +32,7 @@ const compute = createCompute({
     const chosen = await chooseEngine({
       spec: run.model,
       layout,
+      batchSize: choice.rows ?? run.unit,
       force: choice.force,
       avoid: [...choice.avoid, ...refused],
       graphs: { url, fetchBytes },

@@ -35,6 +35,7 @@ export const COMPILED = "compiled step: ";
 export async function chooseEngine({
   spec,
   layout,
+  batchSize,
   force,
   avoid,
   graphs = null,
@@ -42,6 +43,8 @@ export async function chooseEngine({
 }: {
   readonly spec: ModelSpec;
   readonly layout: ParamLayout;
+  /** Samples of a usual step: variants of the compiled one are tried on it. */
+  readonly batchSize: number;
   /** Where the coordinator's traced steps come from; null: there is no coordinator, and the model is traced here. */
   readonly graphs?: GraphSource | null;
   /** How many GPU programs have been compiled: the first step waits for them. */
@@ -61,7 +64,9 @@ export async function chooseEngine({
       try {
         if (known[0] !== undefined) throw new Error(known[0].reason.slice(COMPILED.length));
         const { startCompiled } = await import("./backends/compiled.ts");
-        return { ...(await startCompiled({ spec, layout, graphs }, onCompiled)), isCompiled: true, fallbacks };
+        const started = await startCompiled({ spec, layout, batchSize, graphs }, onCompiled);
+        fallbacks.push(...started.refused.map((reason) => ({ backend, reason: COMPILED + reason })));
+        return { ...started, isCompiled: true, fallbacks };
       } catch (error) {
         // Without an adapter tfjs says the same in a moment.
         if (!(error instanceof NoAdapter)) fallbacks.push({ backend, reason: COMPILED + reasonOf(error) });

@@ -16,7 +16,8 @@ if (port === null) throw new Error("compute.ts runs in a worker thread");
 const { threads, engine: preference } = workerData as ComputeData;
 
 const compute = createCompute({
-  createEngine: ({ model }, layout, avoid) => createNodeEngine({ spec: model, layout, threads, preference, avoid }),
+  createEngine: ({ model, unit }, layout, avoid) =>
+    createNodeEngine({ spec: model, layout, threads, preference, batchSize: unit, avoid }),
   fetchBytes,
   emit: (event, transfer = []) => port.postMessage(event, transfer),
   nowMs: () => performance.now(),

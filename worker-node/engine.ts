@@ -23,12 +23,15 @@ export async function createNodeEngine({
   layout,
   threads,
   preference,
+  batchSize = 1,
   avoid = [],
 }: {
   spec: ModelSpec;
   layout: ParamLayout;
   threads: number;
   preference: EnginePreference;
+  /** Samples of a usual step: a GPU's variants are tried on one. */
+  batchSize?: number;
   /** Backends that are passed over, and why. */
   avoid?: readonly Fallback[];
 }): Promise<{ engine: Engine; fallbacks: Fallback[] }> {
@@ -40,7 +43,8 @@ export async function createNodeEngine({
       continue;
     }
     try {
-      return { engine: await start[backend]({ spec, layout, threads }), fallbacks };
+      const { engine, refused } = await start[backend]({ spec, layout, threads, batchSize });
+      return { engine, fallbacks: [...fallbacks, ...refused.map((reason) => ({ backend, reason }))] };
     } catch (error) {
       if (preference !== "auto") throw error;
       fallbacks.push({ backend, reason: error instanceof Error ? error.message : String(error) });
@@ -55,24 +59,36 @@ async function candidates(): Promise<Exclude<EnginePreference, "auto">[]> {
   return [...(hasGpu ? (["webgpu"] as const) : []), "onnx", "wasm", "cpu"];
 }
 
-type Start = (options: { spec: ModelSpec; layout: ParamLayout; threads: number }) => Promise<Engine>;
+/** `refused`: what the backend could do besides, and why it does not. */
+type Started = { readonly engine: Engine; readonly refused: readonly string[] };
+
+type Start = (options: {
+  spec: ModelSpec;
+  layout: ParamLayout;
+  threads: number;
+  batchSize: number;
+}) => Promise<Started>;
 
 /** Imported when tried: each library is large, and one that is missing must not take the others down. */
 const start: Readonly<Record<Exclude<EnginePreference, "auto">, Start>> = {
-  webgpu: async ({ spec, layout }) => (await import("./webgpuEngine.ts")).createWebgpuEngine({ spec, layout }),
+  webgpu: async (options) => (await import("./webgpuEngine.ts")).createWebgpuEngine(options),
   onnx: async (options) => {
     // ONNX Runtime reports to its makers unless this is set before it is loaded, in the environment of the process.
     process.env["ORT_DISABLE_TELEMETRY"] = "1";
-    return (await import("./onnxEngine.ts")).createOnnxEngine(options);
+    return alone(await (await import("./onnxEngine.ts")).createOnnxEngine(options));
   },
   wasm: async ({ spec, layout }) => {
     const { setWasmPaths } = await import("@tensorflow/tfjs-backend-wasm");
     const library = createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm");
     setWasmPaths(`${path.dirname(library)}/`);
-    return createEagerEngine({ spec, layout, backend: "wasm" });
+    return alone(await createEagerEngine({ spec, layout, backend: "wasm" }));
   },
   cpu: async ({ spec, layout }) => {
     await import("@tensorflow/tfjs-backend-cpu");
-    return createEagerEngine({ spec, layout, backend: "cpu" });
+    return alone(await createEagerEngine({ spec, layout, backend: "cpu" }));
   },
 };
+
+function alone(engine: Engine): Started {
+  return { engine, refused: [] };
+}

@@ -8,6 +8,7 @@ import { stepGraph } from "../shared/engine/stepGraph.ts";
 import { limitsOf } from "../shared/engine/wgsl/device.ts";
 import { byKind, canTimeKernels, kernelTimes } from "../shared/engine/wgsl/kernelTimes.ts";
 import { rooflineMs } from "../shared/engine/wgsl/roofline.ts";
+import type { Variant } from "../shared/engine/wgsl/variant.ts";
 import { compile, DEFAULT_LIMITS, type Place, type Plan, type PlanLimits } from "../shared/engine/wgsl/plan.ts";
 import { gptTensors } from "../shared/model/gptTensors.ts";
 import { type ModelSpec, type Preset, presets } from "../shared/model/spec.ts";
@@ -21,7 +22,14 @@ const gpus = [
   { name: "Intel Iris Xe (96 EU)", teraflops: 2.0, gigabytesPerSecond: 51 },
 ] as const;
 
-type Flags = { preset: Preset; batch: number; vocabulary: number; dropout: number; binding: number; measure: boolean };
+type Flags = Variant & {
+  preset: Preset;
+  batch: number;
+  vocabulary: number;
+  dropout: number;
+  binding: number;
+  measure: boolean;
+};
 
 /** What is asked for and cannot be had here. */
 class NotHere extends Error {}
@@ -44,6 +52,7 @@ function parse(argv: readonly string[]): Flags {
     .option("--vocabulary <n>", "token ids", wholeFrom(2, 1_000_000), 65)
     .option("--dropout <p>", "probability of dropping a value", parseDropout, 0)
     .option("--binding <MiB>", "the device's largest binding", wholeFrom(1, 4095), 128)
+    .option("--subgroups", "as for devices whose subgroups compute right", false)
     .option("--measure", "run the step on this machine's GPU, with its own limits, and time every kernel", false)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.split("\n")[0] + "\n") });
@@ -61,7 +70,7 @@ function explainPlanned(flags: Flags): void {
   const { spec, layout } = modelOf(flags);
   const limits = { ...DEFAULT_LIMITS, maxBindingBytes: binding * 2 ** 20, maxBufferBytes: 2 * binding * 2 ** 20 };
   const graph = stepGraph("gradient", spec, layout, batch);
-  describe(flags, compile(graph, { layout, limits, dropout }), limits, graph.nodes.length);
+  describe(flags, compile(graph, { layout, limits, dropout, variant: flags }), limits, graph.nodes.length);
 }
 
 /** The plan that this machine's device gets, and the times of its kernels there. @throws NotHere */
@@ -71,11 +80,12 @@ async function explainMeasured(flags: Flags): Promise<void> {
   });
   const { device, info, isSoftware } = opened;
   if (!canTimeKernels(device)) throw new NotHere(`${info.description} has no timestamps (WebGPU's "timestamp-query")`);
+  if (flags.subgroups && !device.features.has("subgroups")) throw new NotHere(`${info.description} has no subgroups`);
   const { batch, dropout } = flags;
   const { spec, layout } = modelOf(flags);
   const limits = limitsOf(device);
   const graph = stepGraph("gradient", spec, layout, batch);
-  const plan = compile(graph, { layout, limits, dropout });
+  const plan = compile(graph, { layout, limits, dropout, variant: flags });
   const engine = await createEngineOn(opened, { spec, layout, limits, planFor: () => plan });
   await engine.load(examinationParams(layout));
   await engine.gradient(examinationBatch(spec, batch), new Float32Array(layout.length));

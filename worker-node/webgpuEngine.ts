@@ -5,6 +5,8 @@ import { stepGraph } from "../shared/engine/stepGraph.ts";
 import { limitsOf, type OpenDevice, openDevice } from "../shared/engine/wgsl/device.ts";
 import { createWgslEngine, type WgslEngine, type WgslEngineOptions } from "../shared/engine/wgsl/engine.ts";
 import { compile, type Plan, type PlanLimits } from "../shared/engine/wgsl/plan.ts";
+import { chooseVariant } from "../shared/engine/wgsl/selfTest.ts";
+import { PLAIN, type Variant } from "../shared/engine/wgsl/variant.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { hasVulkanDriver } from "./vulkanDriver.ts";
@@ -54,23 +56,34 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** @throws Error with the reason when there is no adapter, or it cannot run the model. */
+/**
+ * With the variant that this device computes right; `refused`: what it offers besides, and why that is not used. `batchSize`: samples of
+ * a usual step. @throws Error with the reason when there is no adapter, or it cannot run the model.
+ */
 export async function createWebgpuEngine({
   spec,
   layout,
+  batchSize,
 }: {
   spec: ModelSpec;
   layout: ParamLayout;
-}): Promise<WgslEngine> {
+  batchSize: number;
+}): Promise<{ engine: WgslEngine; refused: readonly string[] }> {
   const opened = await openNodeDevice();
-  const engine = await createEngineOn(opened, { spec, layout });
-  return {
-    ...engine,
-    dispose: async () => {
+  try {
+    const compiled = new Map<string, GPUComputePipeline>();
+    const create = (variant: Variant) => createEngineOn(opened, { spec, layout, variant, compiled });
+    const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize });
+    const engine = await create(variant);
+    const dispose = async (): Promise<void> => {
       await engine.dispose();
       opened.device.destroy();
-    },
-  };
+    };
+    return { engine: { ...engine, dispose }, refused };
+  } catch (error) {
+    opened.device.destroy();
+    throw error;
+  }
 }
 
 /** On a device that the caller opened, and closes. */
@@ -80,11 +93,12 @@ export function createEngineOn(
     spec,
     layout,
     limits = limitsOf(opened.device),
+    variant = PLAIN,
     ...options
-  }: { spec: ModelSpec; layout: ParamLayout; limits?: PlanLimits } & Partial<WgslEngineOptions>,
+  }: { spec: ModelSpec; layout: ParamLayout; limits?: PlanLimits; variant?: Variant } & Partial<WgslEngineOptions>,
 ): Promise<WgslEngine> {
   const planFor = (kind: StepKind, batchSize: number): Plan =>
-    compile(stepGraph(kind, spec, layout, batchSize), { layout, limits, dropout: spec.dropout });
+    compile(stepGraph(kind, spec, layout, batchSize), { layout, limits, dropout: spec.dropout, variant });
   return createWgslEngine({
     opened,
     spec,

@@ -2,8 +2,7 @@
  * @file Who may compute: a worker's answer to the examination (shared/engine/examination.ts) against the expected one. It finds
  * machines that compute wrong numbers, broken drivers above all; who wants to cheat can compute the right answer first.
  */
-import { PROJECTIONS } from "../../shared/engine/examination.ts";
-import type { Answer } from "../../shared/engine/examination.ts";
+import { type Answer, compareAnswers } from "../../shared/engine/examination.ts";
 import type { Backend } from "../../shared/engine/engine.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
 
@@ -22,9 +21,6 @@ export const tolerances: Readonly<Record<Backend, number>> = {
   webgpu: 5e-4,
 };
 
-/** A tensor whose gradient is a smaller part of the whole than this may differ by as much as one of this size. */
-const LEAST_PART = 1e-3;
-
 export type Verdict = { readonly admitted: true } | { readonly admitted: false; readonly reason: string };
 
 export function judge(layout: ParamLayout, backend: Backend, found: Answer, expected: Answer): Verdict {
@@ -33,32 +29,12 @@ export function judge(layout: ParamLayout, backend: Backend, found: Answer, expe
   if (found.sketch.length !== expected.sketch.length) {
     return refuse(`an answer for ${found.sketch.length} numbers instead of ${expected.sketch.length}`);
   }
-  const lossError = Math.abs(found.lossSum - expected.lossSum) / expected.lossSum;
-  const wholeNorm = Math.sqrt(layout.slots.reduce((sum, _, number) => sum + rowOf(expected, number)[0]!, 0));
-  let worst = { error: 0, name: "" };
-  for (const [number, { name }] of layout.slots.entries()) {
-    const error = difference(rowOf(found, number), rowOf(expected, number), LEAST_PART * wholeNorm);
-    // Negated, so that NaN is the worst of all.
-    if (!(error <= worst.error)) worst = { error, name };
-    if (Number.isNaN(error)) break;
-  }
-  if (lossError <= tolerance && worst.error <= tolerance) return { admitted: true };
+  const { loss, worst } = compareAnswers(layout, found, expected);
+  if (loss <= tolerance && worst.error <= tolerance) return { admitted: true };
   return refuse(
-    `on a known batch the loss is off by ${scientific(lossError)} and the gradient of ${worst.name || "no tensor"} by ` +
+    `on a known batch the loss is off by ${scientific(loss)} and the gradient of ${worst.name || "no tensor"} by ` +
       `${scientific(worst.error)} (relative), ${backend} may differ by ${scientific(tolerance)}`,
   );
-}
-
-/** ‖found − expected‖/‖expected‖ of one tensor: exact for a scale, an estimate from the projections for everything else. */
-function difference(found: Float64Array, expected: Float64Array, leastNorm: number): number {
-  const [norm, expectedNorm] = [Math.sqrt(found[0]!), Math.sqrt(expected[0]!)];
-  let squares = 0;
-  for (let k = 1; k <= PROJECTIONS; k++) squares += (found[k]! - expected[k]!) ** 2;
-  return Math.max(Math.abs(norm - expectedNorm), Math.sqrt(squares / PROJECTIONS)) / Math.max(expectedNorm, leastNorm);
-}
-
-function rowOf({ sketch }: Answer, number: number): Float64Array {
-  return sketch.subarray(number * (1 + PROJECTIONS), (number + 1) * (1 + PROJECTIONS));
 }
 
 function refuse(reason: string): Verdict {

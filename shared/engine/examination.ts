@@ -102,3 +102,40 @@ function sketchTensor(values: Float32Array, key: number, row: Float64Array): voi
     for (let k = 0; k < PROJECTIONS; k++) row[k + 1]! += (signs >>> k) & 1 ? value : -value;
   }
 }
+
+/** A tensor whose gradient is a smaller part of the whole than this may differ by as much as one of this size. */
+const LEAST_PART = 1e-3;
+
+/**
+ * How far an answer is from the expected one, relative: in the loss, and in the gradient of the tensor where it is worst. Sketches
+ * of one length.
+ */
+export function compareAnswers(
+  layout: ParamLayout,
+  found: Answer,
+  expected: Answer,
+): { loss: number; worst: { error: number; name: string } } {
+  // prettier-ignore
+  const loss = Math.abs(found.lossSum - expected.lossSum) / expected.lossSum;
+  const wholeNorm = Math.sqrt(layout.slots.reduce((sum, _, number) => sum + rowOf(expected, number)[0]!, 0));
+  let worst = { error: 0, name: "" };
+  for (const [number, { name }] of layout.slots.entries()) {
+    const error = difference(rowOf(found, number), rowOf(expected, number), LEAST_PART * wholeNorm);
+    // Negated, so that NaN is the worst of all.
+    if (!(error <= worst.error)) worst = { error, name };
+    if (Number.isNaN(error)) break;
+  }
+  return { loss, worst };
+}
+
+/** ‖found − expected‖/‖expected‖ of one tensor: exact for a scale, an estimate from the projections for everything else. */
+function difference(found: Float64Array, expected: Float64Array, leastNorm: number): number {
+  const [norm, expectedNorm] = [Math.sqrt(found[0]!), Math.sqrt(expected[0]!)];
+  let squares = 0;
+  for (let k = 1; k <= PROJECTIONS; k++) squares += (found[k]! - expected[k]!) ** 2;
+  return Math.max(Math.abs(norm - expectedNorm), Math.sqrt(squares / PROJECTIONS)) / Math.max(expectedNorm, leastNorm);
+}
+
+function rowOf({ sketch }: Answer, number: number): Float64Array {
+  return sketch.subarray(number * (1 + PROJECTIONS), (number + 1) * (1 + PROJECTIONS));
+}

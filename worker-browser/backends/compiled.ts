@@ -3,6 +3,8 @@ import type { Engine } from "../../shared/engine/engine.ts";
 import { limitsOf, openDevice } from "../../shared/engine/wgsl/device.ts";
 import { createWgslEngine } from "../../shared/engine/wgsl/engine.ts";
 import { compile } from "../../shared/engine/wgsl/plan.ts";
+import { chooseVariant } from "../../shared/engine/wgsl/selfTest.ts";
+import { PLAIN, type Variant } from "../../shared/engine/wgsl/variant.ts";
 import type { ModelSpec } from "../../shared/model/spec.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
 import type { StartedBackend } from "../engine.ts";
@@ -10,27 +12,41 @@ import { type GraphSource, openStepGraphs } from "../stepGraphs.ts";
 import { describeAdapter } from "./adapter.ts";
 
 /**
- * Where no coordinator examines engines, it proves itself on a small model first, against tfjs. @throws Error with the reason why it
+ * With the variant that this device computes right; `refused`: what it offers besides, and why that is not used. `batchSize`: samples of
+ * a usual step. Where no coordinator examines engines, it proves itself on a small model first, against tfjs. @throws Error with the reason why it
  * cannot be used.
  */
 export async function startCompiled(
-  { spec, layout, graphs: source }: { spec: ModelSpec; layout: ParamLayout; graphs: GraphSource | null },
+  {
+    spec,
+    layout,
+    batchSize,
+    graphs: source,
+  }: { spec: ModelSpec; layout: ParamLayout; batchSize: number; graphs: GraphSource | null },
   onCompiled: (programs: number) => void,
-): Promise<StartedBackend & { readonly engine: Engine }> {
+): Promise<StartedBackend & { readonly engine: Engine; readonly refused: readonly string[] }> {
   const fetching = openStepGraphs(source, { spec, layout });
   const opened = await openDevice(navigator.gpu);
+  const compiled = new Map<string, GPUComputePipeline>();
   let programs = 0;
   const engineOf = (
     spec: ModelSpec,
     layout: ParamLayout,
     graphFor: Awaited<typeof fetching>["graphFor"],
+    variant: Variant,
   ): Promise<Engine> =>
     createWgslEngine({
       opened,
       spec,
       layout,
       planFor: async (kind, batchSize) =>
-        compile(await graphFor(kind, batchSize), { layout, limits: limitsOf(opened.device), dropout: spec.dropout }),
+        compile(await graphFor(kind, batchSize), {
+          layout,
+          limits: limitsOf(opened.device),
+          dropout: spec.dropout,
+          variant,
+        }),
+      compiled,
       nowMs: () => performance.now(),
       onProgress: () => onCompiled(++programs),
     });
@@ -39,10 +55,12 @@ export async function startCompiled(
     if (!examined) {
       const { checkAgainstCpu } = await import("../selfCheck.ts");
       await checkAgainstCpu(async (spec, layout) =>
-        engineOf(spec, layout, (await openStepGraphs(null, { spec, layout })).graphFor),
+        engineOf(spec, layout, (await openStepGraphs(null, { spec, layout })).graphFor, PLAIN),
       );
     }
-    return { ...opened, device: describeAdapter(opened.info), engine: await engineOf(spec, layout, graphFor) };
+    const create = (variant: Variant): Promise<Engine> => engineOf(spec, layout, graphFor, variant);
+    const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize });
+    return { ...opened, device: describeAdapter(opened.info), engine: await create(variant), refused };
   } catch (error) {
     opened.device.destroy();
     throw error;

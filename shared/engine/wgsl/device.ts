@@ -22,6 +22,9 @@ const LIMITS = [
   "maxStorageBuffersPerShaderStage",
 ] as const;
 
+/** Asked for where the adapter has them; whether they are used is for variant.ts to say. */
+const FEATURES = ["timestamp-query", "subgroups"];
+
 /** Nothing there to run on: other uses of WebGPU need not be tried. */
 export class NoAdapter extends Error {}
 
@@ -30,7 +33,8 @@ export async function openDevice(gpu: GPU): Promise<OpenDevice> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) throw new NoAdapter("there is WebGPU, but no graphics adapter for it");
   const device = await adapter.requestDevice({
-    requiredFeatures: adapter.features.has("timestamp-query") ? ["timestamp-query"] : [],
+    // TypeScript's own list of names is older.
+    requiredFeatures: FEATURES.filter((name) => adapter.features.has(name)) as GPUFeatureName[],
     requiredLimits: Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]])),
   });
   let fault: string | null = null;

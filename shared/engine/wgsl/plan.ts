@@ -16,6 +16,7 @@ import { parseSlice } from "./names.ts";
 import type { ShaderContext, ShaderLimits } from "./shader.ts";
 import { split } from "./split.ts";
 import { shareStorage } from "./storage.ts";
+import { PLAIN, type Variant } from "./variant.ts";
 
 export type PlanLimits = ShaderLimits & { readonly maxBindingBytes: number; readonly maxBufferBytes: number };
 
@@ -68,11 +69,16 @@ export type Plan = {
   readonly lifetimes: readonly (Lifetime & { readonly buffer: number; readonly offset: number })[];
 };
 
+export type PlanOptions = {
+  readonly layout: ParamLayout;
+  readonly limits: PlanLimits;
+  readonly dropout: number;
+  /** What the device has beyond the plain step. */
+  readonly variant?: Variant;
+};
+
 /** @throws Error for what has no kernel, or does not fit the limits. */
-export function compile(
-  graph: Graph,
-  { layout, limits, dropout }: { layout: ParamLayout; limits: PlanLimits; dropout: number },
-): Plan {
+export function compile(graph: Graph, { layout, limits, dropout, variant = PLAIN }: PlanOptions): Plan {
   const fused = fuse(split(cleanUp(graph), limits.maxBindingBytes), limits);
   const fixed = fixedPlaces(fused, layout, limits);
   const { storageOf } = shareStorage(fused, (id) => fixed.places.has(id));
@@ -83,6 +89,7 @@ export function compile(
     isReadOnly: (id) => ["params", "inputs"].includes(fixed.places.get(storageOf(id))?.arena ?? ""),
     dropout,
     limits,
+    subgroups: variant.subgroups,
   };
   const kernels = fused.ops.flatMap((op) => lowerOp(op, context));
   const bytesOf = (id: ValueId) => 4 * sizeOf(fused.values[id]?.shape ?? []);

@@ -20,6 +20,8 @@ export type ShaderContext = {
   readonly isReadOnly: (id: ValueId) => boolean;
   readonly dropout: number;
   readonly limits: ShaderLimits;
+  /** Whether sums over a workgroup go by subgroups. */
+  readonly subgroups: boolean;
 };
 
 export type ShaderLimits = {
@@ -37,6 +39,7 @@ export class Shader {
   readonly context: ShaderContext;
   readonly #bindings: { value: ValueId; storage: ValueId; type: ElementType; read: boolean; write: boolean }[] = [];
   readonly #functions = new Map<string, string>();
+  readonly #extensions = new Set<string>();
 
   constructor(context: ShaderContext) {
     this.context = context;
@@ -62,6 +65,11 @@ export class Shader {
     this.#functions.set(name, code);
   }
 
+  /** A language extension that the device was asked for. */
+  enable(extension: "subgroups"): void {
+    this.#extensions.add(extension);
+  }
+
   bindings(): Binding[] {
     return this.#bindings.map(({ value, read, write }) => ({ value, read, write }));
   }
@@ -80,7 +88,8 @@ export class Shader {
       const access = this.context.isReadOnly(value) ? "read" : "read_write";
       return `@group(0) @binding(${i}) var<storage, ${access}> b${i}: array<${type}>;`;
     });
-    return [...declarations, ...this.#functions.values(), body].join("\n");
+    const extensions = [...this.#extensions].map((name) => `enable ${name};`);
+    return [...extensions, ...declarations, ...this.#functions.values(), body].join("\n");
   }
 }
 

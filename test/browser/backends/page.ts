@@ -46,7 +46,7 @@ async function computeAsWorker(
 ): Promise<Computed & { compiled: boolean; startMs: number; hostMs: number }> {
   const { spec, layout, params, batch } = engineCases[caseIndex]!;
   const startedMs = performance.now();
-  const chosen = await chooseEngine({ spec, layout, force: null, avoid: [] });
+  const chosen = await chooseEngine({ spec, layout, batchSize: 2, force: null, avoid: [] });
   const { engine, isCompiled, device, fault } = chosen;
   await engine.load(params);
   const gradient = new Float32Array(layout.length);
@@ -64,7 +64,13 @@ async function choose(
   avoid: readonly Fallback[] = [],
 ): Promise<{ backend: string; compiled: boolean; device: string; fallbacks: readonly Fallback[] }> {
   const { spec, layout } = engineCases[0]!;
-  const { engine, isCompiled, device, fallbacks } = await chooseEngine({ spec, layout, force: null, avoid });
+  const { engine, isCompiled, device, fallbacks } = await chooseEngine({
+    spec,
+    layout,
+    batchSize: 2,
+    force: null,
+    avoid,
+  });
   return { backend: engine.backend, compiled: isCompiled, device, fallbacks };
 }
 

@@ -2,7 +2,7 @@
 import type { ValueId } from "../../graph.ts";
 import type { FusedOp, Step } from "../fused.ts";
 import { fourLanes, type Lanes, Shader, type ShaderContext, typeOf, writeSteps } from "../shader.ts";
-import { finishKernel, inARow, type Kernel, reduction } from "./kernel.ts";
+import { byTree, defineReduce, finishKernel, inARow, type Kernel, sumOf } from "./kernel.ts";
 
 const THREADS = 256;
 
@@ -38,7 +38,9 @@ export function columnSumOf(
   const names = new Map<ValueId, string>();
   const lines = writeSteps(shader, prologue, [], { lanes, size, index: "i" }, names);
   const element = names.get(input) ?? `${shader.bind(input, T)}[i]`;
-  shader.define("reduce", downwards(T, across));
+  // Neighbours have different columns: only where there is but one is a subgroup's sum a column's.
+  if (across === 1 && context.subgroups) defineReduce(shader, THREADS, sumOf(T));
+  else shader.define("reduce", downwards(T, across));
   const results = outputs.map((id) => shader.bind(id, T, true));
   const stores = results.map(
     (name, i) =>
@@ -64,9 +66,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   return finishKernel(shader, { name: `columnSum ${rows}×${columns}`, workgroups, flops: size, body });
 }
 
-/** As {@link reduction}, stopping when one row of `across` columns is left: thread i < across holds column i's sum. */
+/** As {@link byTree}, stopping when one row of `across` columns is left: thread i < across holds column i's sum. */
 function downwards(type: string, across: number): string {
-  const whole = reduction(type, THREADS, (a, b) => `${a} + ${b}`).split("\n");
+  const whole = byTree(THREADS, sumOf(type)).split("\n");
   const kept = whole.filter((line) => {
     const half = /lane < (\d+)u/.exec(line)?.[1];
     return half === undefined || Number(half) >= across;

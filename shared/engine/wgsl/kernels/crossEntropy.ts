@@ -5,7 +5,7 @@
  */
 import type { FusedOp } from "../fused.ts";
 import { type Lanes, literal, Shader, type ShaderContext, typeOf } from "../shader.ts";
-import { finishKernel, inARow, type Kernel, reduction, threadsFor } from "./kernel.ts";
+import { defineReduce, finishKernel, inARow, type Kernel, type Reduction, threadsFor } from "./kernel.ts";
 
 export function crossEntropyKernels(context: ShaderContext, { core }: FusedOp, most: Lanes): Kernel[] {
   if (core.kind !== "crossEntropy") throw new Error(`a loss's kernel for ${core.kind}`);
@@ -16,11 +16,9 @@ export function crossEntropyKernels(context: ShaderContext, { core }: FusedOp, m
     const loss = i === chunks.length - 1 ? shader.bind(result, "f32", true) : "";
     const memory = state === null ? "" : shader.bind(state, "f32", true);
     const gradient = state === null && dLogits !== null ? shader.bind(dLogits, typeOf(lanes), true) : "";
-    shader.define(
-      "reduce",
-      reduction("vec2<f32>", threads, (a, b) => `merge(${a}, ${b})`),
-    );
+    defineReduce(shader, threads, LOG_SUM_EXP);
     shader.define("merge", MERGE);
+    if (context.subgroups) shader.define("mergeSubgroup", MERGE_SUBGROUP);
     const { workgroups, at, unless } = inARow(rows);
     const begin = i === 0 ? "vec3<f32>(LOWEST, 0.0, 0.0)" : `vec3<f32>(${memory}[row * 3u], ${memory}[row * 3u + 1u], ${memory}[row * 3u + 2u])`; // prettier-ignore
     const body = `@compute @workgroup_size(${threads})
@@ -76,6 +74,18 @@ fn merge(a: vec2<f32>, b: vec2<f32>) -> vec2<f32> {
   let most = max(a.x, b.x);
   return vec2<f32>(most, a.y * exp(max(a.x - most, -88.0f)) + b.y * exp(max(b.x - most, -88.0f)));
 }`;
+
+const MERGE_SUBGROUP = `fn mergeSubgroup(own: vec2<f32>) -> vec2<f32> {
+  let most = subgroupMax(own.x);
+  return vec2<f32>(most, subgroupAdd(own.y * exp(max(own.x - most, -88.0f))));
+}`;
+
+const LOG_SUM_EXP: Reduction = {
+  type: "vec2<f32>",
+  combine: (a, b) => `merge(${a}, ${b})`,
+  identity: "vec2<f32>(LOWEST, 0.0)",
+  ofSubgroup: (own) => `mergeSubgroup(${own})`,
+};
 
 function open(context: ShaderContext, logits: number, most: Lanes) {
   const shader = new Shader(context);

@@ -48,11 +48,33 @@ export function finishKernel(
   return { ...rest, wgsl, bindings, bytes };
 }
 
-/**
- * WGSL of `reduce(lane, value)`: `combine`d over the workgroup's threads in a fixed tree, the same result for all. The barriers
- * before and after let it be called again.
- */
-export function reduction(type: string, threads: number, combine: (a: string, b: string) => string): string {
+/** How values of a workgroup become one. */
+export type Reduction = {
+  readonly type: string;
+  readonly combine: (a: string, b: string) => string;
+  /** Changes nothing it is combined with. */
+  readonly identity: string;
+  /** The value of a whole subgroup. */
+  readonly ofSubgroup: (own: string) => string;
+};
+
+export function sumOf(type: string): Reduction {
+  return {
+    type,
+    combine: (a, b) => `${a} + ${b}`,
+    identity: `${type}()`,
+    ofSubgroup: (own) => `subgroupAdd(${own})`,
+  };
+}
+
+/** Defines WGSL's `reduce(lane, value)`, which may be called again: the same result for all threads, in the same order every time. */
+export function defineReduce(shader: Shader, threads: number, reduction: Reduction): void {
+  if (shader.context.subgroups) shader.enable("subgroups");
+  shader.define("reduce", (shader.context.subgroups ? bySubgroups : byTree)(threads, reduction));
+}
+
+/** A fixed tree in workgroup memory. */
+export function byTree(threads: number, { type, combine }: Pick<Reduction, "type" | "combine">): string {
   const levels: string[] = [];
   for (let half = threads / 2; half >= 1; half /= 2) {
     levels.push(
@@ -66,6 +88,27 @@ fn reduce(lane: u32, value: ${type}) -> ${type} {
   workgroupBarrier();
 ${levels.join("\n")}
   return reduced[0];
+}`;
+}
+
+/**
+ * Each subgroup's value goes to the place of its first thread, then each subgroup combines all places: two barriers instead of one
+ * for each halving. Which threads are a subgroup, and how many, WGSL leaves open: threads count their own.
+ */
+function bySubgroups(threads: number, { type, combine, identity, ofSubgroup }: Reduction): string {
+  return `var<workgroup> reduced: array<${type}, ${threads}>;
+fn reduce(lane: u32, value: ${type}) -> ${type} {
+  let together = subgroupAdd(1u);
+  let rank = subgroupExclusiveAdd(1u);
+  let own = ${ofSubgroup("value")};
+  workgroupBarrier();
+  reduced[lane] = select(${identity}, own, rank == 0u);
+  workgroupBarrier();
+  var all = ${identity};
+  for (var first = 0u; first < ${threads}u; first += together) {
+    if (first + rank < ${threads}u) { all = ${combine("all", "reduced[first + rank]")}; }
+  }
+  return ${ofSubgroup("all")};
 }`;
 }
 

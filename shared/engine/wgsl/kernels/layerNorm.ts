@@ -4,7 +4,7 @@ import type { FusedOp } from "../fused.ts";
 import { rowsPerGroup } from "../fuse.ts";
 import { fourLanes, type Lanes, literal, Shader, type ShaderContext, typeOf, writeSteps } from "../shader.ts";
 import { columnSumOf } from "./columnSum.ts";
-import { finishKernel, inARow, type Kernel, reduction, threadsFor } from "./kernel.ts";
+import { defineReduce, finishKernel, inARow, type Kernel, sumOf, threadsFor } from "./kernel.ts";
 
 /** y = (x − mean)/√(var + ε)·g, then the steps; mean and 1/σ are kept where the gradient needs them. */
 export function layerNormKernel(context: ShaderContext, { core, steps, stores }: FusedOp, most: Lanes): Kernel {
@@ -15,10 +15,7 @@ export function layerNormKernel(context: ShaderContext, { core, steps, stores }:
   const x = shader.bind(core.x, T);
   const gain = shader.bind(core.gain, T);
   const statistics = core.statistics === null ? null : shader.bind(core.statistics, "f32", true);
-  shader.define(
-    "reduce",
-    reduction("f32", threads, (a, b) => `${a} + ${b}`),
-  );
+  defineReduce(shader, threads, sumOf("f32"));
   const position = { lanes, size: rows * width, index: "i", column: { index: "column", columns: width } } as const;
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
   const { workgroups, at, unless } = inARow(rows);
@@ -51,10 +48,7 @@ export function layerNormGradKernels(context: ShaderContext, { core, steps, stor
   const [dy, x, gain] = [core.dy, core.x, core.gain].map((id) => shader.bind(id, T));
   const statistics = shader.bind(core.statistics, "f32");
   const partial = shader.bind(core.partial, T, true);
-  shader.define(
-    "reduce",
-    reduction("vec2<f32>", threads, (a, b) => `${a} + ${b}`),
-  );
+  defineReduce(shader, threads, sumOf("vec2<f32>"));
   const position = { lanes, size: rows * width, index: "i", column: { index: "column", columns: width } } as const;
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
   const perGroup = rowsPerGroup(rows);

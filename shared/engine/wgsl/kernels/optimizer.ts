@@ -3,7 +3,7 @@
  * included: there gradients are 0 and nothing moves.
  */
 import type { Kernel } from "./kernel.ts";
-import { inARow, reduction } from "./kernel.ts";
+import { byTree, inARow, sumOf } from "./kernel.ts";
 import type { OptimizerStep } from "../optimizer.ts";
 
 const THREADS = 256;
@@ -22,7 +22,7 @@ export function squaredNormKernel(length: number): ArenaKernel {
     workgroups: [NORM_GROUPS, 1, 1],
     wgsl: `@group(0) @binding(0) var<storage, read_write> g: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read_write> sums: array<f32>;
-${reduction("f32", THREADS, (a, b) => `${a} + ${b}`)}
+${byTree(THREADS, sumOf("f32"))}
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   var own = 0.0f;
@@ -86,7 +86,7 @@ function stepKernel(length: number, { state, body }: { state: readonly string[];
     wgsl: `${STEP}
 @group(0) @binding(0) var<uniform> step: Step;
 ${arrays.map((array, i) => `@group(0) @binding(${i + 1}) var<storage, read_write> ${array};`).join("\n")}
-${reduction("f32", THREADS, (a, b) => `${a} + ${b}`)}
+${byTree(THREADS, sumOf("f32"))}
 ${CLIP}
 @compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {

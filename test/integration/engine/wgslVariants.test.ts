@@ -1,0 +1,148 @@
+/** @file What a step may use beyond plain WebGPU: the same gradients as ONNX Runtime, planted bugs, and who gets it. */
+import { afterAll, describe, expect } from "vitest";
+import { stepGraph } from "../../../shared/engine/stepGraph.ts";
+import { limitsOf } from "../../../shared/engine/wgsl/device.ts";
+import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
+import { compile, type Plan, type PlanLimits } from "../../../shared/engine/wgsl/plan.ts";
+import { chooseVariant } from "../../../shared/engine/wgsl/selfTest.ts";
+import { PLAIN, type Variant } from "../../../shared/engine/wgsl/variant.ts";
+import { createOnnxEngine } from "../../../worker-node/onnxEngine.ts";
+import { createEngineOn } from "../../../worker-node/webgpuEngine.ts";
+import { gpuTest, testDevice } from "../../support/dawn.ts";
+import { type EngineCase, engineCase, engineCases, relativeL2 } from "../../support/engineCases.ts";
+
+const small = { kind: "gpt", layers: 1, heads: 1, bias: false, dropout: 0 } as const;
+const compiled = new Map<string, GPUComputePipeline>();
+afterAll(() => compiled.clear());
+
+/** The gradient, and behind it the loss. */
+async function resultOf(
+  engine: Pick<WgslEngine, "load" | "gradient" | "dispose">,
+  { layout, params, batch }: EngineCase,
+): Promise<Float32Array> {
+  await engine.load(params);
+  const gradient = new Float32Array(layout.length);
+  const { lossSum } = await engine.gradient(batch, gradient);
+  await engine.dispose();
+  const whole = new Float32Array(layout.length + 1);
+  whole.set(gradient);
+  whole[layout.length] = lossSum;
+  return whole;
+}
+
+const references = new Map<EngineCase, Promise<Float32Array>>();
+
+function reference(given: EngineCase): Promise<Float32Array> {
+  const { spec, layout } = given;
+  const found = references.get(given) ?? createOnnxEngine({ spec, layout, threads: 1 }).then((onnx) => resultOf(onnx, given)); // prettier-ignore
+  references.set(given, found);
+  return found;
+}
+
+/** Of the gradient or of the loss, whichever is farther off. */
+function errorOf(found: Float32Array, expected: Float32Array): number {
+  return Math.max(relativeL2(found.slice(0, -1), expected.slice(0, -1)), relativeL2(found.slice(-1), expected.slice(-1))); // prettier-ignore
+}
+
+/** The plan with one change to the first text of a kernel whose name begins so and that has `from`. */
+function withBug(plan: Plan, kernel: string, from: string, to: string): Plan {
+  const planted = plan.pipelines.findIndex(
+    (code, i) =>
+      code.includes(from) && plan.dispatches.some(({ pipeline, name }) => pipeline === i && name.startsWith(kernel)),
+  );
+  expect(planted, `no kernel "${kernel}" has the text "${from}"`).toBeGreaterThanOrEqual(0);
+  return { ...plan, pipelines: plan.pipelines.map((code, i) => (i === planted ? code.replace(from, to) : code)) };
+}
+
+const withSubgroups: Variant = { subgroups: true };
+
+describe("sums by subgroups", () => {
+  const cases: readonly { given: EngineCase; limit?: number }[] = [
+    { given: engineCases[1]! },
+    {
+      given: engineCase(
+        "rows wider than a workgroup",
+        { ...small, heads: 7, width: 259, context: 3, vocabulary: 1100 },
+        1,
+      ),
+    },
+    { given: engineCase("vocabulary in chunks", { ...small, width: 12, context: 9, vocabulary: 200 }, 3), limit: 64 * 4 * 30 }, // prettier-ignore
+  ];
+  for (const { given, limit } of cases) {
+    gpuTest(`${given.name}: the gradients of ONNX Runtime; the second time every bit`, async () => {
+      const { spec, layout } = given;
+      const opened = await testDevice();
+      const limits: PlanLimits = { ...limitsOf(opened.device), ...(limit !== undefined && { maxBindingBytes: limit }) };
+      const create = () => createEngineOn(opened, { spec, layout, limits, compiled, variant: withSubgroups });
+      const found = await resultOf(await create(), given);
+      expect(errorOf(found, await reference(given))).toBeLessThan(1e-5);
+      expect(await resultOf(await create(), given)).toEqual(found);
+    });
+  }
+
+  const bugs = [
+    { kernel: "layerNorm ", from: "select(f32(), own, rank == 0u)", to: "select(f32(), own, rank <= 1u)" },
+    { kernel: "layerNormGrad", from: "return subgroupAdd(all)", to: "return all" },
+    { kernel: "crossEntropy", from: "subgroupMax(own.x)", to: "own.x" },
+    { kernel: "columnSum", from: "first += together", to: "first += 2u * together" },
+  ];
+  for (const { kernel, from, to } of bugs) {
+    gpuTest(`a planted bug in ${kernel.trim()} is caught`, async () => {
+      const given = engineCases[1]!;
+      const { spec, layout, batch } = given;
+      const opened = await testDevice();
+      const graph = stepGraph("gradient", spec, layout, batch.batchSize);
+      const limits = limitsOf(opened.device);
+      const plan = withBug(compile(graph, { layout, limits, dropout: spec.dropout, variant: withSubgroups }), kernel, from, to); // prettier-ignore
+      const engine = await createEngineOn(opened, { spec, layout, compiled, planFor: () => plan });
+      // Negated, so that NaN counts as caught.
+      expect(errorOf(await resultOf(engine, given), await reference(given)) < 1e-3).toBe(false);
+    });
+  }
+});
+
+describe("the self-test", () => {
+  const { spec, layout } = engineCases[0]!;
+
+  async function choiceWith(change: (plan: Plan) => Plan): ReturnType<typeof chooseVariant> {
+    const opened = await testDevice();
+    const limits = limitsOf(opened.device);
+    const create = (variant: Variant): Promise<WgslEngine> =>
+      createEngineOn(opened, {
+        spec,
+        layout,
+        compiled,
+        planFor: (kind, batchSize) => {
+          const plan = compile(stepGraph(kind, spec, layout, batchSize), { layout, limits, dropout: 0, variant });
+          return variant === PLAIN ? plan : change(plan);
+        },
+      });
+    // As if the adapter were a GPU: software is not asked.
+    return chooseVariant({ opened: { ...opened, isSoftware: false }, create, spec, layout, batchSize: 2 });
+  }
+
+  gpuTest("takes subgroups where the device has them", async () => {
+    expect((await testDevice()).device.features.has("subgroups")).toBe(true);
+    expect(await choiceWith((plan) => plan)).toEqual({ variant: { subgroups: true }, refused: [] });
+  });
+
+  gpuTest("stays plain where they compute wrong numbers, and says which", async () => {
+    const choice = await choiceWith((plan) => withBug(plan, "layerNorm ", "return subgroupAdd(all)", "return all"));
+    expect(choice.variant).toEqual(PLAIN);
+    expect(choice.refused).toEqual([expect.stringMatching(/^its subgroups: the loss is off by .+ \(relative\)$/)]);
+  });
+
+  gpuTest("stays plain where they do not compile, or the device complains, which does not end its use", async () => {
+    const opened = await testDevice();
+    const broken = await choiceWith((plan) => withBug(plan, "layerNorm ", "subgroupAdd(1u)", "subgroupAdd()"));
+    expect(broken.variant).toEqual(PLAIN);
+    expect(broken.refused[0]).toMatch(/^its subgroups: kernel "layerNorm .+" does not compile/);
+    const complained = await choiceWith((plan) => {
+      const dispatches = plan.dispatches.map((dispatch) => ({ ...dispatch, workgroups: [70_000, 1, 1] as const }));
+      return { ...plan, dispatches };
+    });
+    expect(complained.variant).toEqual(PLAIN);
+    expect(complained.refused).toHaveLength(1);
+    expect(opened.fault()).toBeNull();
+  });
+});
