@@ -1,13 +1,16 @@
 /**
- * @file The run, live, for dashboards: server-sent events to a bounded number of readers. Every second each event is encoded
- * once, whoever reads; a reader that does not keep up is dropped, and connects again by itself [I5].
+ * @file The run, live, for dashboards: server-sent events to a bounded number of readers. A reader is told everything once, and
+ * every second what became different, encoded once, whoever reads; one that does not keep up is dropped, and connects again by
+ * itself [I5].
  */
-import type { LiveEvents } from "../../shared/wire/dashboard.ts";
+import type { LiveEvents, ScalingPoint } from "../../shared/wire/dashboard.ts";
+import type { Status } from "../../shared/wire/status.ts";
+import { changeOf } from "../../shared/wire/statusChange.ts";
 import type { History } from "../store/history.ts";
 
 export type LiveConfig = {
   readonly history: History;
-  readonly status: () => LiveEvents["status"]["status"];
+  readonly status: () => Status;
   readonly nowMs: () => number;
   /** Names this process: its dashboards see by it that the coordinator was started again. */
   readonly process: string;
@@ -29,7 +32,7 @@ export type Live = {
 /** An operator's team, each with a few tabs; every reader costs its share of the uplink. */
 const MAX_READERS = 32;
 
-/** Some ten seconds of a run with 500 workers. Beyond it the reader is too slow, or asleep. */
+/** Over a minute of a run with 500 workers. Beyond it the reader is too slow, or asleep. */
 const MAX_UNSENT_BYTES = 2 * 2 ** 20;
 
 /** More rounds than this in a second come as means of several. */
@@ -37,6 +40,16 @@ const MAX_POINTS = 200;
 
 /** Shown to who has just opened the page; more than that is in the ledger. */
 const MAX_EVENTS = 200;
+
+/** What all readers have been told. */
+type Told = {
+  readonly status: Status;
+  readonly scaling: readonly ScalingPoint[];
+  /** The newest of each. */
+  readonly version: number;
+  readonly evaluation: number;
+  readonly event: number;
+};
 
 export function createLive({
   history,
@@ -49,9 +62,8 @@ export function createLive({
 }: LiveConfig): Live {
   const startedMs = nowMs();
   const readers = new Set<ReadableStreamDefaultController<Uint8Array>>();
-  let toldVersion: number | null = null;
-  let toldEvaluation = 0;
-  let toldEvent = 0;
+  /** What every reader has. Null: none was there yet. */
+  let told: Told | null = null;
   let hasFailed = false;
   let isClosed = false;
 
@@ -67,19 +79,36 @@ export function createLive({
     }
   }
 
-  function news(): Uint8Array {
-    let text = encode("status", { status: status(), scaling: history.scaling() });
-    if (toldVersion !== null) {
-      const curves = history.curves({ from: toldVersion + 1, to: Infinity, points: MAX_POINTS });
-      const evaluations = history.evaluationsAfter(toldEvaluation, MAX_POINTS);
-      if (curves.version.length + evaluations.version.length > 0) text += encode("rounds", { curves, evaluations });
-      toldVersion = curves.newest;
-      toldEvaluation = evaluations.version.at(-1) ?? toldEvaluation;
-    }
-    const events = history.eventsAfter(toldEvent, MAX_EVENTS);
-    if (events.length > 0) text += encode("events", { events });
-    toldEvent = events.at(-1)?.id ?? toldEvent;
-    return bytes(text);
+  /** What there is now, to be told whole; all that follows is told as what became different from it. */
+  function everything(): Told {
+    return {
+      status: rounded(status()),
+      scaling: history.scaling(),
+      version: history.curves({ from: 1, to: 0, points: 1 }).newest,
+      evaluation: history.lastEvaluated(),
+      event: history.eventsAfter(0, 1).at(-1)?.id ?? 0,
+    };
+  }
+
+  function news(before: Told): Uint8Array {
+    const curves = history.curves({ from: before.version + 1, to: Infinity, points: MAX_POINTS });
+    const evaluations = history.evaluationsAfter(before.evaluation, MAX_POINTS);
+    const events = history.eventsAfter(before.event, MAX_EVENTS);
+    const now: Told = {
+      status: rounded(status()),
+      scaling: history.scaling(),
+      version: curves.newest,
+      evaluation: evaluations.version.at(-1) ?? before.evaluation,
+      event: events.at(-1)?.id ?? before.event,
+    };
+    const isScaling = JSON.stringify(now.scaling) !== JSON.stringify(before.scaling);
+    told = now;
+    return encode("news", {
+      status: changeOf(before.status, now.status),
+      ...(isScaling ? { scaling: now.scaling } : {}),
+      ...(curves.version.length + evaluations.version.length > 0 ? { rounds: { curves, evaluations } } : {}),
+      ...(events.length > 0 ? { events } : {}),
+    });
   }
 
   function tell(reader: ReadableStreamDefaultController<Uint8Array>, message: Uint8Array): void {
@@ -99,17 +128,12 @@ export function createLive({
         {
           start(controller) {
             mine = controller;
-            if (readers.size === 0) {
-              // Nobody was told anything for a while: what is new begins now.
-              toldVersion = history.curves({ from: 1, to: 0, points: 1 }).newest;
-              toldEvaluation = history.lastEvaluated();
-              toldEvent = history.eventsAfter(0, 1).at(-1)?.id ?? 0;
-            }
+            // Where nobody was told anything for a while, what is new begins now.
+            if (told === null || readers.size === 0) told = everything();
             readers.add(controller);
-            const hello = encode("hello", { process, startedMs });
-            const now = encode("status", { status: status(), scaling: history.scaling() });
-            const events = encode("events", { events: history.eventsAfter(0, MAX_EVENTS).filter(({ id }) => id <= toldEvent) }); // prettier-ignore
-            tell(controller, bytes(hello + now + events));
+            const { event } = told;
+            const events = history.eventsAfter(0, MAX_EVENTS).filter(({ id }) => id <= event);
+            tell(controller, encode("hello", { process, startedMs, status: told.status, scaling: told.scaling, events })); // prettier-ignore
           },
           cancel: () => {
             readers.delete(mine);
@@ -121,8 +145,8 @@ export function createLive({
     readers: () => readers.size,
     tick() {
       takeIn();
-      if (readers.size === 0) return;
-      const message = news();
+      if (readers.size === 0 || told === null) return;
+      const message = news(told);
       for (const reader of readers) tell(reader, message);
     },
     close() {
@@ -133,10 +157,16 @@ export function createLive({
   };
 }
 
-function encode<Name extends keyof LiveEvents>(name: Name, data: LiveEvents[Name]): string {
-  return `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`;
+function encode<Name extends keyof LiveEvents>(name: Name, data: LiveEvents[Name]): Uint8Array {
+  return new TextEncoder().encode(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
 }
 
-function bytes(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
+/** As many digits as are shown: of what is measured all the others differ each second, for every worker. */
+function rounded(status: Status): Status {
+  const workers = status.workers.map((worker) => ({
+    ...worker,
+    tokensPerSecond: Number(worker.tokensPerSecond.toPrecision(5)),
+    share: Number(worker.share.toPrecision(3)),
+  }));
+  return { ...status, workers };
 }

@@ -3,6 +3,7 @@
  * All of it is for reading, by anybody who may open the page; nothing here is secret, and nothing changes a run.
  */
 import type { Status } from "./status.ts";
+import type { StatusChange } from "./statusChange.ts";
 
 /** Where the live events come from. */
 export const LIVE_PATH = "/dashboard/live";
@@ -76,13 +77,24 @@ export type Checkpoints = {
   readonly checkpoints: readonly Checkpoint[];
 };
 
+/** What was committed and evaluated since the last of these; an evaluation comes some rounds after its version. */
+export type NewRounds = { readonly curves: Curves; readonly evaluations: Curves["evaluations"] };
+
 /** The data of each live event, by its name. */
 export type LiveEvents = {
-  /** First on every connection. Another `process` than before: the coordinator was started again in between. */
-  readonly hello: { readonly process: string; readonly startedMs: number };
-  /** Once a second. */
-  readonly status: { readonly status: Status; readonly scaling: readonly ScalingPoint[] };
-  /** What was committed and evaluated since the last of these; an evaluation comes some rounds after its version. */
-  readonly rounds: { readonly curves: Curves; readonly evaluations: Curves["evaluations"] };
-  readonly events: { readonly events: readonly RunEvent[] };
+  /** First on every connection: all there is. Another `process` than before: the coordinator was started again in between. */
+  readonly hello: {
+    readonly process: string;
+    readonly startedMs: number;
+    readonly status: Status;
+    readonly scaling: readonly ScalingPoint[];
+    readonly events: readonly RunEvent[];
+  };
+  /** Once a second: what became different since the last of these, or since hello. What is not there is as it was. */
+  readonly news: {
+    readonly status: StatusChange;
+    readonly scaling?: readonly ScalingPoint[];
+    readonly rounds?: NewRounds;
+    readonly events?: readonly RunEvent[];
+  };
 };

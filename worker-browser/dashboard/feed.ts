@@ -2,8 +2,9 @@
 import { batch, signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";
 import { LIVE_PATH } from "../../shared/wire/dashboard.ts";
-import type { Curves, LiveEvents, RunEvent, ScalingPoint } from "../../shared/wire/dashboard.ts";
+import type { Curves, LiveEvents, NewRounds, RunEvent, ScalingPoint } from "../../shared/wire/dashboard.ts";
 import type { Status } from "../../shared/wire/status.ts";
+import { applyChange } from "../../shared/wire/statusChange.ts";
 import type { Range } from "../pages/plot.tsx";
 import { append, fetchCurves, POINTS } from "./curves.ts";
 
@@ -49,6 +50,8 @@ export function openFeed(): Feed {
   let process: string | null = null;
   /** As {@link Feed.curves}, and what came since. */
   let newest: Curves | null = null;
+  /** As {@link Feed.scaling}: it goes on as slowly as the curves do, and is painted with them. */
+  let newestScaling: readonly ScalingPoint[] = [];
   let paintedMs = -Infinity;
   let fetching = 0;
 
@@ -65,13 +68,16 @@ export function openFeed(): Feed {
 
   function paint(longer: Curves): void {
     newest = longer;
-    curves.value = longer;
+    batch(() => {
+      curves.value = longer;
+      scaling.value = newestScaling;
+    });
     // A part of the past says nothing of now.
     if (zoom.value === null) lastRoundMs.value = longer.atMs.at(-1) ?? null;
     paintedMs = performance.now();
   }
 
-  function take(more: LiveEvents["rounds"]): void {
+  function take(more: NewRounds): void {
     lastRoundMs.value = more.curves.atMs.at(-1) ?? lastRoundMs.value;
     if (zoom.value !== null || newest === null || curves.value === null) return;
     const longer = append(newest, more.curves, more.evaluations);
@@ -86,31 +92,39 @@ export function openFeed(): Feed {
     if (isWorth || performance.now() - paintedMs > PAINT_EVERY_MS) paint(longer);
   }
 
+  function hear(told: readonly RunEvent[]): void {
+    const known = events.value[0]?.id ?? 0;
+    const news = told.filter(({ id }) => id > known).reverse();
+    if (news.length > 0) events.value = [...news, ...events.value].slice(0, MAX_EVENTS);
+  }
+
   function connect(): void {
     const source = new EventSource(`.${LIVE_PATH}`);
     on(source, "hello", (hello) => {
+      const isAgain = process !== null;
       batch(() => {
         connection.value = { name: "open" };
-        if (process !== null && process !== hello.process) {
+        if (isAgain && process !== hello.process) {
           restartedMs.value = hello.startedMs;
           events.value = [];
         }
+        status.value = hello.status;
+        newestScaling = scaling.value = hello.scaling;
+        hear(hello.events);
       });
       // At first they are asked for already.
-      if (process !== null) void reload();
+      if (isAgain) void reload();
       process = hello.process;
     });
-    on(source, "status", (told) => {
+    // All at once: each change of a signal by itself would draw the page anew.
+    on(source, "news", (news) => {
       batch(() => {
-        status.value = told.status;
-        scaling.value = told.scaling;
+        if (status.value !== null) status.value = applyChange(status.value, news.status);
+        newestScaling = news.scaling ?? newestScaling;
+        if (newestScaling.length !== scaling.value.length) scaling.value = newestScaling;
+        if (news.rounds !== undefined) take(news.rounds);
+        if (news.events !== undefined) hear(news.events);
       });
-    });
-    on(source, "rounds", take);
-    on(source, "events", (told) => {
-      const known = events.value[0]?.id ?? 0;
-      const news = told.events.filter(({ id }) => id > known).reverse();
-      events.value = [...news, ...events.value].slice(0, MAX_EVENTS);
     });
     source.addEventListener("error", () => {
       if (connection.value.name !== "lost") connection.value = { name: "lost", sinceMs: Date.now() };

@@ -161,9 +161,7 @@ const events = [
 ] as const;
 
 const messages: readonly { readonly name: keyof LiveEvents; readonly data: unknown }[] = [
-  { name: "hello", data: { process: "p", startedMs: NOW_MS - 7_200_000 } },
-  { name: "status", data: { status, scaling } },
-  { name: "events", data: { events: events.map(([code, text], i) => ({ id: i + 1, atMs: NOW_MS - (events.length - i) * 47_000, code, text })) } }, // prettier-ignore
+  { name: "hello", data: { process: "p", startedMs: NOW_MS - 7_200_000, status, scaling, events: events.map(([code, text], i) => ({ id: i + 1, atMs: NOW_MS - (events.length - i) * 47_000, code, text })) } }, // prettier-ignore
 ];
 
 const checkpoints: Checkpoints = {

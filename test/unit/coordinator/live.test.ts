@@ -7,11 +7,13 @@ import { openLedger, type Ledger } from "../../../coordinator/store/ledger.ts";
 import { createLive, type Live } from "../../../coordinator/observe/live.ts";
 import type { LiveEvents } from "../../../shared/wire/dashboard.ts";
 import type { Status } from "../../../shared/wire/status.ts";
+import { applyChange } from "../../../shared/wire/statusChange.ts";
 
 let dir: string;
 let ledger: Ledger;
 let history: History;
 let live: Live;
+let now: Status;
 
 const status: Status = {
   run: "r",
@@ -45,7 +47,8 @@ beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), "manyhands-live-"));
   ledger = openLedger(join(dir, "ledger.sqlite"));
   history = openHistory(join(dir, "history.sqlite"), join(dir, "ledger.sqlite"));
-  live = createLive({ history, status: () => status, nowMs: () => 42, process: "p1", maxReaders: 2, maxUnsentBytes: 4096, onProblem }); // prettier-ignore
+  now = status;
+  live = createLive({ history, status: () => now, nowMs: () => 42, process: "p1", maxReaders: 2, maxUnsentBytes: 4096, onProblem }); // prettier-ignore
 });
 
 afterEach(() => {
@@ -89,23 +92,80 @@ test("a reader is told which process this is, how the run stands, and then only 
   live.tick();
   const { next } = reader();
   const first = await next();
-  expect(first.map(({ name }) => name)).toEqual(["hello", "status", "events"]);
-  expect(first[0]?.data).toEqual({ process: "p1", startedMs: 42 });
-  expect(first[1]?.data).toMatchObject({ status, scaling: [{ workers: 1, rounds: 1, tokens: 10, roundMs: 5 }] });
-  expect(first[2]?.data).toMatchObject({ events: [{ atMs: 7, code: "joined", text: "a worker" }] });
+  expect(first).toMatchObject([
+    {
+      name: "hello",
+      data: {
+        process: "p1",
+        startedMs: 42,
+        status,
+        scaling: [{ workers: 1, rounds: 1, tokens: 10, roundMs: 5 }],
+        events: [{ atMs: 7, code: "joined", text: "a worker" }],
+      },
+    },
+  ]);
 
   commit(2);
   commit(3);
   ledger.event(8, "left", "a worker");
   ledger.flush();
+  now = { ...status, version: 3 };
   live.tick();
   const second = await next();
-  expect(second.map(({ name }) => name)).toEqual(["status", "rounds", "events"]);
-  expect(second[1]?.data).toMatchObject({ curves: { version: [2, 3], loss: [2, 2] } });
-  expect(second[2]?.data).toMatchObject({ events: [{ code: "left" }] });
+  expect(second).toMatchObject([
+    {
+      name: "news",
+      data: {
+        status: { run: { version: 3 }, left: [], fields: {}, joined: [] },
+        scaling: [{ workers: 1, rounds: 3, tokens: 30, roundMs: 15 }],
+        rounds: { curves: { version: [2, 3], loss: [2, 2] } },
+        events: [{ code: "left" }],
+      },
+    },
+  ]);
 
   live.tick();
-  expect((await next()).map(({ name }) => name)).toEqual(["status"]);
+  expect(await next()).toEqual([
+    { name: "news", data: { status: { run: {}, left: [], fields: {}, joined: [] } } },
+  ]); // prettier-ignore
+});
+
+test("who comes later has the same status as the others after each second, and no more digits of a speed than are shown", async () => {
+  const worker = { worker: "a", name: "", kind: "node", device: "", state: "ready", backend: "onnx", fallbacks: [], tokens: 1, tokensPerSecond: 1 / 3, share: 2 / 3, refused: 0, waitingReason: "", behind: 0, leases: 1, strikes: 0 } as const; // prettier-ignore
+  const first = reader();
+  const follow = async (follower: Status | null, { next }: ReturnType<typeof reader>): Promise<Status> => {
+    const [message] = await next();
+    if (message?.name === "hello") return message.data.status;
+    return applyChange(follower!, message!.data.status);
+  };
+  let early = await follow(null, first);
+  now = { ...status, workers: [worker] };
+  live.tick();
+  early = await follow(early, first);
+  // What is told of a moment ago is what the others have: the next change is counted from there.
+  now = { ...status, workers: [{ ...worker, tokens: 2 }] };
+  const second = reader();
+  let late = await follow(null, second);
+  expect(late).toEqual(early);
+  now = {
+    ...status,
+    version: 1,
+    workers: [
+      { ...worker, tokens: 3 },
+      { ...worker, worker: "b" },
+    ],
+  };
+  live.tick();
+  [early, late] = [await follow(early, first), await follow(late, second)];
+  const shown = { ...worker, tokensPerSecond: 0.33333, share: 0.667 };
+  expect(early).toEqual({
+    ...now,
+    workers: [
+      { ...shown, tokens: 3 },
+      { ...shown, worker: "b" },
+    ],
+  });
+  expect(late).toEqual(early);
 });
 
 test("an evaluation is told when it is there, however many rounds after its version", async () => {
@@ -115,8 +175,9 @@ test("an evaluation is told when it is there, however many rounds after its vers
   await next();
   ledger.recordEvaluation({ version: 4, samples: 1, tokens: 10, lossSum: 30, atMs: 5 });
   live.tick();
-  const told = (await next()).find(({ name }) => name === "rounds");
-  expect(told?.data).toMatchObject({ curves: { version: [] }, evaluations: { version: [4], loss: [3] } });
+  expect(await next()).toMatchObject([
+    { name: "news", data: { rounds: { curves: { version: [] }, evaluations: { version: [4], loss: [3] } } } },
+  ]);
 });
 
 test("[I5] readers are bounded, and who leaves makes room", async () => {
@@ -132,7 +193,8 @@ test("[I5] readers are bounded, and who leaves makes room", async () => {
 test("[I5] a reader that does not read is dropped before more than the bound is kept for it; the others read on", async () => {
   const stuck = live.open()!;
   const reads = reader();
-  for (let i = 0; i < 20; i++) {
+  for (let version = 1; version <= 20; version++) {
+    commit(version);
     live.tick();
     await reads.next();
   }
@@ -160,8 +222,7 @@ test("after a time without readers the next one is not told the past as news", a
   await second.next();
   commit(51);
   live.tick();
-  const told = (await second.next()).find(({ name }) => name === "rounds");
-  expect(told?.data).toMatchObject({ curves: { version: [51] } });
+  expect(await second.next()).toMatchObject([{ name: "news", data: { rounds: { curves: { version: [51] } } } }]);
 });
 
 test("curves that cannot be written are told once each time, and catch up when they can", () => {
