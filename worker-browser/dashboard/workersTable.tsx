@@ -1,18 +1,15 @@
 /** @file Who takes part: sortable, filtered, a page at a time, so that 500 workers cost no more than 20. */
 import type { VNode } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import type { WorkerStatus } from "../../shared/wire/status.ts";
 import { count, percent } from "../pages/format.ts";
 import { ban } from "./bans.tsx";
 import { perform } from "./controls.tsx";
 import type { Feed } from "./feed.ts";
 import { words, type Words } from "./words.ts";
+import { inOrder, type Order, type Sort, type SortKey } from "./workerOrder.ts";
 
 const ROWS = 20;
-
-type SortKey = "name" | "device" | "backend" | "tokensPerSecond" | "share" | "behind" | "leases" | "refused";
-
-type Sort = { readonly key: SortKey; readonly down: boolean };
 
 export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
   const text = words().workers;
@@ -20,7 +17,11 @@ export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
   const [filter, setFilter] = useState("");
   const [page, setPage] = useState(0);
   const all = feed.status.value?.workers ?? [];
-  const chosen = arrange(all, filter, sort);
+  const body = useRef<HTMLTableSectionElement>(null);
+  const order = useRef<Order | null>(null);
+  const isHeld = (body.current?.querySelector("button:hover, button:focus-visible") ?? null) !== null;
+  order.current = inOrder(order.current, all, { filter, sort, nowMs: performance.now(), isHeld });
+  const chosen = order.current.workers;
   const pages = Math.max(1, Math.ceil(chosen.length / ROWS));
   const shown = Math.min(page, pages - 1);
   const rows = chosen.slice(shown * ROWS, (shown + 1) * ROWS);
@@ -78,9 +79,10 @@ export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
                 <th scope="col">{text.actions}</th>
               </tr>
             </thead>
-            <tbody>
-              {rows.map((worker) => (
-                <Row key={worker.worker} worker={worker} text={text} />
+            <tbody ref={body}>
+              {/* By place: to fill a row anew is less work than to make one. */}
+              {rows.map((worker, place) => (
+                <Row key={place} worker={worker} text={text} />
               ))}
             </tbody>
           </table>
@@ -154,21 +156,6 @@ function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: W
 /** All of it is in the title. */
 function shortened(text: string): string {
   return text.length > 60 ? `${text.slice(0, 60).replace(/\s+\S*$/, "")} …` : text;
-}
-
-function arrange(workers: readonly WorkerStatus[], filter: string, { key, down }: Sort): WorkerStatus[] {
-  const wanted = filter.trim().toLowerCase();
-  const value = (worker: WorkerStatus): string | number => worker[key] ?? "";
-  return workers
-    .filter(({ name, worker, device, backend }) =>
-      `${name} ${worker} ${device} ${backend ?? ""}`.toLowerCase().includes(wanted),
-    )
-    .sort((a, b) => {
-      const [x, y] = [value(a), value(b)];
-      const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
-      // Rows with equal values must not change places every second.
-      return (down ? -order : order) || a.worker.localeCompare(b.worker);
-    });
 }
 
 function isNumber(key: SortKey): boolean {
