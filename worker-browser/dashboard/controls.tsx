@@ -1,5 +1,5 @@
 /** @file What the operator can do to the run, the question for the admin token, and what became of it. */
-import { signal } from "@preact/signals";
+import { signal, useComputed } from "@preact/signals";
 import type { VNode } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { act, asking, forget, isSignedIn, type Method, type Outcome } from "./admin.ts";
@@ -25,7 +25,7 @@ function describe(name: string, result: Outcome): { text: string; good: boolean 
 
 export function Controls({ feed }: { readonly feed: Feed }): VNode {
   const text = words().admin;
-  const isPaused = feed.status.value?.phase === "paused";
+  const isPaused = useComputed(() => feed.status.value?.phase === "paused").value;
   return (
     <div class="controls">
       {isPaused ? (
