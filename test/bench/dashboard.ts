@@ -20,6 +20,7 @@ import { createLive } from "../../coordinator/observe/live.ts";
 import { randomNormal, randomUniform, streamKey } from "../../shared/numerics/rng.ts";
 import type { Status } from "../../shared/wire/status.ts";
 import { launchChromium } from "../support/chromium.ts";
+import { mainThread, TRACE_CATEGORIES, type MainThread, type TraceEvent } from "./_mainThread.ts";
 
 const WORKERS = 500;
 const ROUND_MS = 100;
@@ -30,7 +31,8 @@ const NO_LEASES = { issued: 1, leases: [], returned: [] };
 /** Updates watched after the charts are drawn. */
 const WATCHED_SECONDS = 20;
 
-type TraceEvent = { name: string; ph: string; pid: number; tid: number; ts: number; dur?: number; tdur?: number; args?: { name?: string } }; // prettier-ignore
+/** The rest is little, and many. */
+const SHOWN_KINDS = 16;
 
 export async function run(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({ args: [...args], options: { rounds: { type: "string", default: "1000000" } } });
@@ -128,38 +130,20 @@ async function watch(url: string): Promise<void> {
     await page.goto(url);
     await page.waitForFunction(() => document.querySelectorAll("figure canvas").length >= 6);
     await new Promise((resolve) => setTimeout(resolve, 3000));
-    await browser.startTracing(page, { categories: ["toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline", "__metadata"] }); // prettier-ignore
+    await browser.startTracing(page, { categories: TRACE_CATEGORIES });
     await new Promise((resolve) => setTimeout(resolve, 1000 * WATCHED_SECONDS));
     const trace = JSON.parse((await browser.stopTracing()).toString()) as { traceEvents: TraceEvent[] };
-    reportTasks(trace.traceEvents);
+    report(mainThread(trace.traceEvents));
   } finally {
     await browser.close();
   }
 }
 
-/** The page's main thread: its longest task, and all of them together per update. */
-function reportTasks(events: readonly TraceEvent[]): void {
-  const tasks = events.filter(({ name, ph }) => name === "RunTask" && ph === "X");
-  const mains = events.filter(({ name, args }) => name === "thread_name" && args?.name === "CrRendererMain");
-  const busiest = mains
-    .map(({ pid, tid }) => tasks.filter((task) => task.pid === pid && task.tid === tid))
-    .sort((a, b) => total(b) - total(a))[0];
-  if (busiest === undefined) throw new Error("the trace has no main thread");
-  const longest = Math.max(...busiest.map(cpuMs));
-  print("longest task of the main thread", `${longest.toFixed(1)} ms of processor time`);
-  print(
-    "all its tasks, for each second's update",
-    `${(total(busiest) / WATCHED_SECONDS).toFixed(1)} ms of processor time`,
-  );
-}
-
-function total(tasks: readonly TraceEvent[]): number {
-  return tasks.reduce((sum, task) => sum + cpuMs(task), 0);
-}
-
-/** Processor time: on a machine that does other things too, wall time would measure those. */
-function cpuMs({ tdur, dur }: TraceEvent): number {
-  return (tdur ?? dur ?? 0) / 1000;
+function report({ longestTask, total, seconds, kinds }: MainThread): void {
+  print("longest task of the main thread", `${longestTask.toFixed(1)} ms of processor time`);
+  print("all its tasks, for each second's update", `${(total / WATCHED_SECONDS).toFixed(1)} ms of processor time`);
+  print("the median second, the longest", `${median(seconds).toFixed(1)}, ${Math.max(...seconds).toFixed(1)} ms`);
+  for (const [kind, ms] of kinds.slice(0, SHOWN_KINDS)) print(`  ${kind}`, `${(ms / WATCHED_SECONDS).toFixed(2)} ms`);
 }
 
 function roundAt(version: number): RoundRow {
