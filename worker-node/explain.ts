@@ -53,6 +53,7 @@ function parse(argv: readonly string[]): Flags {
     .option("--dropout <p>", "probability of dropping a value", parseDropout, 0)
     .option("--binding <MiB>", "the device's largest binding", wholeFrom(1, 4095), 128)
     .option("--subgroups", "as for devices whose subgroups compute right", false)
+    .option("--alone", "as for adapters that are a processor, like SwiftShader", false)
     .option("--measure", "run the step on this machine's GPU, with its own limits, and time every kernel", false)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.split("\n")[0] + "\n") });

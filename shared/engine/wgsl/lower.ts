@@ -8,6 +8,7 @@ import { embeddingGradKernels } from "./kernels/embeddingGrad.ts";
 import type { Kernel } from "./kernels/kernel.ts";
 import { layerNormGradKernels, layerNormKernel } from "./kernels/layerNorm.ts";
 import { matMulKernel } from "./kernels/matMul.ts";
+import { matMulAloneKernel } from "./kernels/matMulAlone.ts";
 import { type Lanes, LanesConflict, type ShaderContext } from "./shader.ts";
 
 /** Four elements a thread where the shapes allow it. @throws Error when a kernel binds more than the device allows. */
@@ -38,7 +39,7 @@ function kernelsOf(op: FusedOp, context: ShaderContext, most: Lanes): Kernel[] {
     case "elementwise":
       return [elementwiseKernel(context, op, most)];
     case "matMul":
-      return [matMulKernel(context, op, most)];
+      return [(context.alone ? matMulAloneKernel : matMulKernel)(context, op, most)];
     case "layerNorm":
       return [layerNormKernel(context, op, most)];
     case "layerNormGrad":

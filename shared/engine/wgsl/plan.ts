@@ -90,6 +90,7 @@ export function compile(graph: Graph, { layout, limits, dropout, variant = PLAIN
     dropout,
     limits,
     subgroups: variant.subgroups,
+    alone: variant.alone,
   };
   const kernels = fused.ops.flatMap((op) => lowerOp(op, context));
   const bytesOf = (id: ValueId) => 4 * sizeOf(fused.values[id]?.shape ?? []);

@@ -20,7 +20,8 @@ const TOLERANCE = 1e-4;
 
 /**
  * The examination's step, taken plainly and with what is to be examined. `create` makes an engine for one step; `batchSize` is of a step
- * that will be wanted anyway. A software adapter stays plain: two more steps at the start cost it more than it could gain.
+ * that will be wanted anyway. A software adapter is not asked, two more steps at the start would cost it more than it could gain:
+ * it gets what suits a processor, and is plain WebGPU.
  */
 export async function chooseVariant({
   opened: { device, isSoftware },
@@ -35,7 +36,8 @@ export async function chooseVariant({
   layout: ParamLayout;
   batchSize: number;
 }): Promise<VariantChoice> {
-  if (isSoftware || !device.features.has("subgroups")) return { variant: PLAIN, refused: [] };
+  if (isSoftware) return { variant: { ...PLAIN, alone: true }, refused: [] };
+  if (!device.features.has("subgroups")) return { variant: PLAIN, refused: [] };
   const gradient = new Float32Array(layout.length);
   const answerOf = async (variant: Variant): Promise<Answer> => {
     const engine = await create(variant);
@@ -48,13 +50,14 @@ export async function chooseVariant({
   // Where even the plain step fails, for want of memory say, the examination proper will find the words for it.
   const expected = await answerOf(PLAIN).catch(() => null);
   if (expected === null) return { variant: PLAIN, refused: [] };
+  const wanted: Variant = { ...PLAIN, subgroups: true };
   const problem = await withoutFault(device, async () => {
-    const { loss, worst } = compareAnswers(layout, await answerOf({ subgroups: true }), expected);
+    const { loss, worst } = compareAnswers(layout, await answerOf(wanted), expected);
     // Negated, so that NaN is a problem.
     if (loss <= TOLERANCE && worst.error <= TOLERANCE) return null;
     return `the loss is off by ${loss.toExponential(1)}, the gradient of ${worst.name || "no tensor"} by ${worst.error.toExponential(1)} (relative)`;
   });
-  if (problem === null) return { variant: { subgroups: true }, refused: [] };
+  if (problem === null) return { variant: wanted, refused: [] };
   return { variant: PLAIN, refused: [`its subgroups: ${problem}`] };
 }
 

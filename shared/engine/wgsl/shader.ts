@@ -22,6 +22,8 @@ export type ShaderContext = {
   readonly limits: ShaderLimits;
   /** Whether sums over a workgroup go by subgroups. */
   readonly subgroups: boolean;
+  /** Whether threads work alone where they can. */
+  readonly alone: boolean;
 };
 
 export type ShaderLimits = {

@@ -3,7 +3,9 @@
 export type Variant = {
   /** Sums over a workgroup go by subgroups where they can (WGSL's `subgroups`). */
   readonly subgroups: boolean;
+  /** Threads work alone where they can, without workgroup memory and barriers: for adapters that are a processor. */
+  readonly alone: boolean;
 };
 
 /** What every device can do. */
-export const PLAIN: Variant = { subgroups: false };
+export const PLAIN: Variant = { subgroups: false, alone: false };

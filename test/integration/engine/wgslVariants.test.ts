@@ -1,5 +1,5 @@
 /** @file What a step may use beyond plain WebGPU: the same gradients as ONNX Runtime, planted bugs, and who gets it. */
-import { afterAll, describe, expect } from "vitest";
+import { afterAll, describe, expect, vi } from "vitest";
 import { stepGraph } from "../../../shared/engine/stepGraph.ts";
 import { limitsOf } from "../../../shared/engine/wgsl/device.ts";
 import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
@@ -54,7 +54,7 @@ function withBug(plan: Plan, kernel: string, from: string, to: string): Plan {
   return { ...plan, pipelines: plan.pipelines.map((code, i) => (i === planted ? code.replace(from, to) : code)) };
 }
 
-const withSubgroups: Variant = { subgroups: true };
+const withSubgroups: Variant = { ...PLAIN, subgroups: true };
 
 describe("sums by subgroups", () => {
   const cases: readonly { given: EngineCase; limit?: number }[] = [
@@ -101,6 +101,59 @@ describe("sums by subgroups", () => {
   }
 });
 
+const alone: Variant = { ...PLAIN, alone: true };
+
+describe("threads alone", () => {
+  const cases: readonly EngineCase[] = [
+    engineCases[1]!,
+    engineCases[4]!,
+    engineCase("nothing is a multiple of four", { ...small, heads: 3, width: 33, context: 37, vocabulary: 7, bias: true }, 3), // prettier-ignore
+    engineCase("whole groups of rows and columns", { ...small, heads: 2, width: 64, context: 64, vocabulary: 64, bias: true, dropout: 0.1 }, 1), // prettier-ignore
+  ];
+  for (const given of cases) {
+    gpuTest(`${given.name}: the gradients of ONNX Runtime; the second time every bit`, async () => {
+      const { spec, layout } = given;
+      const opened = await testDevice();
+      const create = () => createEngineOn(opened, { spec, layout, compiled, variant: alone });
+      const found = await resultOf(await create(), given);
+      expect(errorOf(found, await reference(given))).toBeLessThan(1e-5);
+      expect(await resultOf(await create(), given)).toEqual(found);
+    });
+  }
+
+  const bugs = [
+    { kernel: "matMul", from: "k += 4u", to: "k += 8u" },
+    { kernel: "matMul", from: "a1[2] * b2", to: "a1[2] * b3" },
+    { kernel: "matMul", from: "a2_0[1] * b2", to: "a2_0[0] * b2" },
+    { kernel: "matMul", from: "dot(a1, b3)", to: "dot(a1, b2)" },
+    { kernel: "layerNorm ", from: "let lane = 0u", to: "let lane = 1u" },
+    { kernel: "layerNormGrad", from: "let lane = 0u", to: "let lane = 1u" },
+    { kernel: "crossEntropy", from: "let lane = 0u", to: "let lane = 1u" },
+    { kernel: "columnSum", from: "row += 1u", to: "row += 2u" },
+  ];
+  for (const { kernel, from, to } of bugs) {
+    gpuTest(`a planted bug in ${kernel.trim()} (${to}) is caught`, async () => {
+      const given = engineCases[1]!;
+      const { spec, layout, batch } = given;
+      const opened = await testDevice();
+      const graph = stepGraph("gradient", spec, layout, batch.batchSize);
+      const planOptions = { layout, limits: limitsOf(opened.device), dropout: spec.dropout, variant: alone };
+      const plan = withBug(compile(graph, planOptions), kernel, from, to);
+      const engine = await createEngineOn(opened, { spec, layout, compiled, planFor: () => plan });
+      expect(errorOf(await resultOf(engine, given), await reference(given)) < 1e-3).toBe(false);
+    });
+  }
+
+  gpuTest("are what a software adapter gets, without being asked for a step", async () => {
+    const opened = await testDevice();
+    const create = vi.fn<() => Promise<WgslEngine>>();
+    const { spec, layout } = engineCases[0]!;
+    const choice = await chooseVariant({ opened: { ...opened, isSoftware: true }, create, spec, layout, batchSize: 2 });
+    expect(choice).toEqual({ variant: alone, refused: [] });
+    expect(create).not.toHaveBeenCalled();
+  });
+});
+
 describe("the self-test", () => {
   const { spec, layout } = engineCases[0]!;
 
@@ -123,7 +176,7 @@ describe("the self-test", () => {
 
   gpuTest("takes subgroups where the device has them", async () => {
     expect((await testDevice()).device.features.has("subgroups")).toBe(true);
-    expect(await choiceWith((plan) => plan)).toEqual({ variant: { subgroups: true }, refused: [] });
+    expect(await choiceWith((plan) => plan)).toEqual({ variant: withSubgroups, refused: [] });
   });
 
   gpuTest("stays plain where they compute wrong numbers, and says which", async () => {

@@ -6,6 +6,9 @@ import { byTree, defineReduce, finishKernel, inARow, type Kernel, sumOf } from "
 
 const THREADS = 256;
 
+/** Threads of a workgroup that have a column each: few, so that there are several workgroups. */
+const ALONE = 4;
+
 export function columnSumKernel(context: ShaderContext, { core }: FusedOp, most: Lanes): Kernel {
   if (core.kind !== "columnSum") throw new Error(`a sum's kernel for ${core.kind}`);
   const { input, rows, columns, prologue, result } = core;
@@ -32,14 +35,16 @@ export function columnSumOf(
   const T = typeOf(lanes);
   const count = columns / lanes;
   // Neighbouring threads read neighbouring columns; the rest of the workgroup shares the rows.
-  let across = 1;
-  while (across < 16 && across < count) across *= 2;
-  const down = THREADS / across;
+  let across = context.alone ? ALONE : 1;
+  while (across < 16 && across < count && !context.alone) across *= 2;
+  const threads = context.alone ? ALONE : THREADS;
+  const down = threads / across;
   const names = new Map<ValueId, string>();
   const lines = writeSteps(shader, prologue, [], { lanes, size, index: "i" }, names);
   const element = names.get(input) ?? `${shader.bind(input, T)}[i]`;
   // Neighbours have different columns: only where there is but one is a subgroup's sum a column's.
-  if (across === 1 && context.subgroups) defineReduce(shader, THREADS, sumOf(T));
+  if (down === 1) defineReduce(shader, 1, sumOf(T));
+  else if (across === 1 && context.subgroups) defineReduce(shader, THREADS, sumOf(T));
   else shader.define("reduce", downwards(T, across));
   const results = outputs.map((id) => shader.bind(id, T, true));
   const stores = results.map(
@@ -47,7 +52,7 @@ export function columnSumOf(
       `if (column >= ${(i * part) / lanes}u && column < ${((i + 1) * part) / lanes}u) { ${name}[column - ${(i * part) / lanes}u] = sum; }`,
   );
   const { workgroups, at } = inARow(Math.ceil(count / across));
-  const body = `@compute @workgroup_size(${THREADS})
+  const body = `@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let column = ${at} * ${across}u + lane % ${across}u;
   var own = ${T}();

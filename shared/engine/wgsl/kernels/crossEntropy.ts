@@ -5,13 +5,13 @@
  */
 import type { FusedOp } from "../fused.ts";
 import { type Lanes, literal, Shader, type ShaderContext, typeOf } from "../shader.ts";
-import { defineReduce, finishKernel, inARow, type Kernel, type Reduction, threadsFor } from "./kernel.ts";
+import { defineReduce, finishKernel, forEachRow, type Kernel, type Reduction } from "./kernel.ts";
 
 export function crossEntropyKernels(context: ShaderContext, { core }: FusedOp, most: Lanes): Kernel[] {
   if (core.kind !== "crossEntropy") throw new Error(`a loss's kernel for ${core.kind}`);
   const { chunks, targets, result, state, scale } = core;
   const sums = chunks.map(({ logits, dLogits, first }, i) => {
-    const { shader, rows, columns, lanes, count, threads, chunk } = open(context, logits, most);
+    const { shader, rows, columns, lanes, count, chunk, threads, workgroups, head } = open(context, logits, most);
     const labels = shader.bind(targets, "i32");
     const loss = i === chunks.length - 1 ? shader.bind(result, "f32", true) : "";
     const memory = state === null ? "" : shader.bind(state, "f32", true);
@@ -19,12 +19,8 @@ export function crossEntropyKernels(context: ShaderContext, { core }: FusedOp, m
     defineReduce(shader, threads, LOG_SUM_EXP);
     shader.define("merge", MERGE);
     if (context.subgroups) shader.define("mergeSubgroup", MERGE_SUBGROUP);
-    const { workgroups, at, unless } = inARow(rows);
     const begin = i === 0 ? "vec3<f32>(LOWEST, 0.0, 0.0)" : `vec3<f32>(${memory}[row * 3u], ${memory}[row * 3u + 1u], ${memory}[row * 3u + 2u])`; // prettier-ignore
-    const body = `@compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row = ${at};
-  ${unless("row")}
+    const body = `${head}
   var own = vec2<f32>(LOWEST, 0.0);
   for (var column = lane; column < ${count}u; column += ${threads}u) {
     let x = ${chunk}[row * ${count}u + column];
@@ -41,7 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   let logSumExp = whole.x + log(whole.y);
   ${memory === "" ? "" : `if (lane == 0u) { ${memory}[row * 3u] = whole.x; ${memory}[row * 3u + 1u] = whole.y; ${memory}[row * 3u + 2u] = chosen; }`}
   ${loss === "" ? "" : `if (lane == 0u) { ${loss}[row] = select(0.0f, logSumExp - chosen, label >= 0); }`}
-  ${gradient === "" ? "" : `storageBarrier();\n  ${gradientLoop({ chunk, gradient, lanes, count, threads, first, scale })}`}
+  ${gradient === "" ? "" : `${threads === 1 ? "" : "storageBarrier();"}\n  ${gradientLoop({ chunk, gradient, lanes, count, threads, first, scale })}`}
 }`;
     const name = `crossEntropy ${rows}×${columns}`;
     return finishKernel(shader, { name, workgroups, flops: 8 * rows * columns, body });
@@ -49,15 +45,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   if (state === null) return sums;
   const gradients = chunks.flatMap(({ logits, dLogits, first }) => {
     if (dLogits === null) return [];
-    const { shader, rows, columns, lanes, count, threads, chunk } = open(context, logits, most);
+    const { shader, rows, columns, lanes, count, chunk, threads, workgroups, head } = open(context, logits, most);
     const labels = shader.bind(targets, "i32");
     const memory = shader.bind(state, "f32");
     const gradient = shader.bind(dLogits, typeOf(lanes), true);
-    const { workgroups, at, unless } = inARow(rows);
-    const body = `@compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row = ${at};
-  ${unless("row")}
+    const body = `${head}
   let label = ${labels}[row];
   let logSumExp = ${memory}[row * 3u] + log(${memory}[row * 3u + 1u]);
   ${gradientLoop({ chunk, gradient, lanes, count, threads, first, scale })}
@@ -92,8 +84,15 @@ function open(context: ShaderContext, logits: number, most: Lanes) {
   const [rows = 0, columns = 1] = shader.shape(logits);
   const lanes: Lanes = most === 4 && columns % 4 === 0 ? 4 : 1;
   const count = columns / lanes;
-  const threads = threadsFor(count, Math.min(256, context.limits.maxInvocations));
-  return { shader, rows, columns, lanes, count, threads, chunk: shader.bind(logits, typeOf(lanes)) };
+  return {
+    shader,
+    rows,
+    columns,
+    lanes,
+    count,
+    chunk: shader.bind(logits, typeOf(lanes)),
+    ...forEachRow(context, { rows, work: count }),
+  };
 }
 
 /** scale·(softmax − onehot) in counted rows, 0 elsewhere. */

@@ -1,6 +1,6 @@
 /** @file What every kernel file returns: its text, what it binds, how many workgroups, and what it costs. */
 import { sizeOf } from "../../../numerics/layout.ts";
-import { type Binding, type Shader } from "../shader.ts";
+import type { Binding, Shader, ShaderContext } from "../shader.ts";
 
 export type Kernel = {
   /** Ops that ride on it. */
@@ -69,6 +69,10 @@ export function sumOf(type: string): Reduction {
 
 /** Defines WGSL's `reduce(lane, value)`, which may be called again: the same result for all threads, in the same order every time. */
 export function defineReduce(shader: Shader, threads: number, reduction: Reduction): void {
+  if (threads === 1) {
+    shader.define("reduce", `fn reduce(lane: u32, value: ${reduction.type}) -> ${reduction.type} { return value; }`);
+    return;
+  }
   if (shader.context.subgroups) shader.enable("subgroups");
   shader.define("reduce", (shader.context.subgroups ? bySubgroups : byTree)(threads, reduction));
 }
@@ -110,6 +114,29 @@ fn reduce(lane: u32, value: ${type}) -> ${type} {
   }
   return ${ofSubgroup("all")};
 }`;
+}
+
+/** Rows of a workgroup whose threads have a row each: few, so that there are several workgroups. */
+const ROWS_ALONE = 8;
+
+/**
+ * The head of a kernel that goes over `rows`, each of `work` values (or groups of four): a workgroup for each row, or threads that
+ * have a row each. It leaves the row's number in `name`; `lane`, of `threads`, shares the row with the others.
+ * {@link defineReduce} goes with it.
+ */
+export function forEachRow(
+  { alone, limits }: ShaderContext,
+  { rows, work, name = "row" }: { rows: number; work: number; name?: string },
+): { threads: number; workgroups: [number, number, number]; head: string } {
+  const together = alone ? ROWS_ALONE : 1;
+  const threads = alone ? 1 : threadsFor(work, Math.min(256, limits.maxInvocations));
+  const { workgroups, at, unless } = inARow(Math.ceil(rows / together));
+  const number = alone ? `${at} * ${together}u + thread` : at;
+  const head = `@compute @workgroup_size(${threads * together})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) ${alone ? "thread" : "lane"}: u32) {
+  let ${name} = ${number};${alone ? "\n  let lane = 0u;" : ""}
+  ${rows % together === 0 ? unless(alone ? at : name) : `if (${name} >= ${rows}u) { return; }`}`;
+  return { threads, workgroups, head };
 }
 
 /** Threads for rows of this many values (or groups of four): a power of two, no more than there is work for. */

@@ -1,16 +1,18 @@
-/** @file Layer norm and its gradient. A workgroup keeps a row in registers, so each row is read once. */
+/** @file Layer norm and its gradient. A workgroup keeps a row in registers, so each row is read once; a thread alone reads it again. */
 import { LAYER_NORM_EPSILON } from "../../../model/ops/constants.ts";
 import type { FusedOp } from "../fused.ts";
 import { rowsPerGroup } from "../fuse.ts";
 import { fourLanes, type Lanes, literal, Shader, type ShaderContext, typeOf, writeSteps } from "../shader.ts";
 import { columnSumOf } from "./columnSum.ts";
-import { defineReduce, finishKernel, inARow, type Kernel, sumOf, threadsFor } from "./kernel.ts";
+import { defineReduce, finishKernel, forEachRow, type Kernel, sumOf } from "./kernel.ts";
 
 /** y = (x − mean)/√(var + ε)·g, then the steps; mean and 1/σ are kept where the gradient needs them. */
 export function layerNormKernel(context: ShaderContext, { core, steps, stores }: FusedOp, most: Lanes): Kernel {
   if (core.kind !== "layerNorm") throw new Error(`a norm's kernel for ${core.kind}`);
   const shader = new Shader(context);
-  const { rows, width, lanes, count, threads, perThread } = rowShape(shader, core, { core, steps, stores }, most);
+  const { rows, width, lanes, count } = rowShape(shader, core, { core, steps, stores }, most);
+  const { threads, workgroups, head } = forEachRow(context, { rows, work: count });
+  const perThread = Math.ceil(count / threads);
   const T = typeOf(lanes);
   const x = shader.bind(core.x, T);
   const gain = shader.bind(core.gain, T);
@@ -18,20 +20,18 @@ export function layerNormKernel(context: ShaderContext, { core, steps, stores }:
   defineReduce(shader, threads, sumOf("f32"));
   const position = { lanes, size: rows * width, index: "i", column: { index: "column", columns: width } } as const;
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
-  const { workgroups, at, unless } = inARow(rows);
-  const body = `@compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let row = ${at};
-  ${unless("row")}
-  var held: array<${T}, ${perThread}>;
+  const element = `${x}[row * ${count}u + column]`;
+  const held = context.alone ? element : "held[p]";
+  const body = `${head}
+  ${context.alone ? "" : `var held: array<${T}, ${perThread}>;`}
   var sum = 0.0f;
-  ${forColumns(perThread, threads, count, `held[p] = ${x}[row * ${count}u + column]; sum += ${total("held[p]", lanes)};`)}
+  ${forColumns(perThread, threads, count, context.alone ? `sum += ${total(element, lanes)};` : `held[p] = ${element}; sum += ${total("held[p]", lanes)};`)}
   let mean = reduce(lane, sum) * ${literal(1 / width)};
   var squares = 0.0f;
-  ${forColumns(perThread, threads, count, `let d = held[p] - mean; squares += ${dot("d", "d", lanes)};`)}
+  ${forColumns(perThread, threads, count, `let d = ${held} - mean; squares += ${dot("d", "d", lanes)};`)}
   let scale = inverseSqrt(reduce(lane, squares) * ${literal(1 / width)} + ${literal(LAYER_NORM_EPSILON)});
   ${statistics === null ? "" : `if (lane == 0u) { ${statistics}[row * 2u] = mean; ${statistics}[row * 2u + 1u] = scale; }`}
-  ${forColumns(perThread, threads, count, `let i = row * ${count}u + column;\n    let value = (held[p] - mean) * scale * ${gain}[column];\n    ${lines.join("\n    ")}`)}
+  ${forColumns(perThread, threads, count, `let i = row * ${count}u + column;\n    let value = (${held} - mean) * scale * ${gain}[column];\n    ${lines.join("\n    ")}`)}
 }`;
   return finishKernel(shader, { name: `layerNorm ${rows}×${width}`, workgroups, flops: 8 * rows * width, body });
 }
@@ -43,7 +43,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
 export function layerNormGradKernels(context: ShaderContext, { core, steps, stores }: FusedOp, most: Lanes): Kernel[] {
   if (core.kind !== "layerNormGrad") throw new Error(`a norm's gradient for ${core.kind}`);
   const shader = new Shader(context);
-  const { rows, width, lanes, count, threads, perThread } = rowShape(shader, core, { core, steps, stores }, most);
+  const { rows, width, lanes, count } = rowShape(shader, core, { core, steps, stores }, most);
+  const perGroup = rowsPerGroup(rows);
+  const groups = Math.ceil(rows / perGroup);
+  const { threads, workgroups, head } = forEachRow(context, { rows: groups, work: count, name: "number" });
+  const perThread = Math.ceil(count / threads);
   const T = typeOf(lanes);
   const [dy, x, gain] = [core.dy, core.x, core.gain].map((id) => shader.bind(id, T));
   const statistics = shader.bind(core.statistics, "f32");
@@ -51,15 +55,9 @@ export function layerNormGradKernels(context: ShaderContext, { core, steps, stor
   defineReduce(shader, threads, sumOf("vec2<f32>"));
   const position = { lanes, size: rows * width, index: "i", column: { index: "column", columns: width } } as const;
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
-  const perGroup = rowsPerGroup(rows);
-  const groups = Math.ceil(rows / perGroup);
   const end = rows % perGroup === 0 ? `(number + 1u) * ${perGroup}u` : `min((number + 1u) * ${perGroup}u, ${rows}u)`;
   const sums = core.dBias === null ? 1 : 2;
-  const { workgroups, at, unless } = inARow(groups);
-  const body = `@compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let number = ${at};
-  ${unless("number")}
+  const body = `${head}
   var weighted: array<${T}, ${perThread}>;
   var normalised: array<${T}, ${perThread}>;
   var gains: array<${T}, ${perThread}>;
@@ -99,7 +97,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   ];
 }
 
-type RowShape = { rows: number; width: number; lanes: Lanes; count: number; threads: number; perThread: number };
+/** `count`: columns in units of `lanes`. */
+type RowShape = { rows: number; width: number; lanes: Lanes; count: number };
 
 function rowShape(
   shader: Shader,
@@ -111,9 +110,7 @@ function rowShape(
   const rows = shader.size(x) / width;
   const own = new Set([...(core.result === null ? [] : [core.result]), ...steps.map(({ output }) => output)]);
   const lanes = most === 4 && width % 4 === 0 && fourLanes(shader.context, steps, own, rows * width) ? 4 : 1;
-  const count = width / lanes;
-  const threads = threadsFor(count, Math.min(256, shader.context.limits.maxInvocations));
-  return { rows, width, lanes, count, threads, perThread: Math.ceil(count / threads) };
+  return { rows, width, lanes, count: width / lanes };
 }
 
 /** The thread's columns: p counts them, `column` is where each is. */

@@ -3,10 +3,10 @@
  * through workgroup memory in blocks of 4×4, transposed on the way where they have to be, so that the inner loop reads four
  * rows of A and four columns of B at once whichever way they lie in memory.
  */
-import { sizeOf } from "../../../numerics/layout.ts";
 import type { FusedOp } from "../fused.ts";
 import { fourLanes, type Lanes, Shader, type ShaderContext, type ShaderLimits, typeOf, writeSteps } from "../shader.ts";
 import { each, finishKernel, type Kernel } from "./kernel.ts";
+import { productOf, reader, type Stored } from "./matrix.ts";
 
 /** A tile of rows × columns, `depth` deep in workgroup memory; each thread computes perThread × perThread of it. */
 export type Tile = { readonly size: 32 | 64 | 128; readonly depth: 16 | 32; readonly perThread: 4 | 8 };
@@ -38,10 +38,7 @@ export function chooseTile(rows: number, columns: number, batches: number, limit
 export function matMulKernel(context: ShaderContext, { core, steps, stores }: FusedOp, most: Lanes): Kernel {
   if (core.kind !== "matMul") throw new Error(`a product's kernel for ${core.kind}`);
   const shader = new Shader(context);
-  const a = stored(shader.shape(core.a));
-  const b = stored(shader.shape(core.b));
-  const [rows, depth] = core.transposeA ? [a.columns, a.rows] : [a.rows, a.columns];
-  const columns = core.transposeB ? b.rows : b.columns;
+  const { a, b, rows, columns, depth, form } = productOf(shader, core);
   const size = a.batches * rows * columns;
   const own = new Set([core.result, ...steps.map(({ output }) => output)]);
   const lanes = most === 4 && columns % 4 === 0 && fourLanes(context, steps, own, size) ? 4 : 1;
@@ -122,48 +119,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   ${each(halves, (c) => `let column${c} = ${columnOf(c)};`)}
   ${each(tile.perThread, (r) => `{\nlet row = ${rowOf(r)};\n${each(halves, (c) => finish(r, c))}\n}`)}
 }`;
-  const form = `${core.transposeA ? "T" : "N"}${core.transposeB ? "T" : "N"}`;
   return finishKernel(shader, {
     name: `matMul ${a.batches > 1 ? `${a.batches}×` : ""}${rows}×${columns}×${depth} ${form} tile ${tile.size}`,
     workgroups: [Math.ceil(columns / tile.size), Math.ceil(rows / tile.size), a.batches],
     flops: 2 * size * depth + size * steps.length,
     body,
   });
-}
-
-/** A matrix, or a batch of them, as it lies in memory. */
-type Stored = { readonly batches: number; readonly rows: number; readonly columns: number };
-
-function stored(shape: readonly number[]): Stored {
-  const [rows = 1, columns = 1] = shape.slice(-2);
-  return { batches: sizeOf(shape.slice(0, -2)), rows, columns };
-}
-
-/** WGSL of `name(batch, row, column)`: four elements of a row, 0 outside the matrix, unless nobody asks for what lies there. */
-function reader(
-  shader: Shader,
-  name: string,
-  value: number,
-  { batches, rows, columns }: Stored,
-  lanes: Lanes,
-  isInside: boolean,
-): void {
-  const array = shader.bind(value, typeOf(lanes));
-  const start = batches > 1 ? `batch * ${(rows * columns) / lanes}u + ` : "";
-  const inside =
-    lanes === 4
-      ? `return ${array}[${start}row * ${columns / 4}u + column / 4u];`
-      : `let i = ${start}row * ${columns}u + column;
-  var values = vec4<f32>(${array}[i], 0.0, 0.0, 0.0);
-  if (column + 1u < ${columns}u) { values.y = ${array}[i + 1u]; }
-  if (column + 2u < ${columns}u) { values.z = ${array}[i + 2u]; }
-  if (column + 3u < ${columns}u) { values.w = ${array}[i + 3u]; }
-  return values;`;
-  shader.define(
-    name,
-    `fn ${name}(batch: u32, row: u32, column: u32) -> vec4<f32> {
-  ${isInside ? "" : `if (row >= ${rows}u || column >= ${columns}u) { return vec4<f32>(); }`}
-  ${inside}
-}`,
-  );
 }
