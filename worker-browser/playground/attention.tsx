@@ -8,12 +8,13 @@ import { HeatMap, type Pointed } from "./heatMap.tsx";
 import { Lines } from "./lines.tsx";
 import type { AttentionMaps } from "./messages.ts";
 import type { Playground } from "./state.ts";
+import { EXAMPLE } from "./templates.ts";
 import { visible } from "./token.ts";
 import { words } from "./words.ts";
 
 type Seen = { readonly version: Checkpoint; readonly maps: AttentionMaps };
 
-const text = signal("");
+const text = signal(EXAMPLE);
 /** By version's hash: those that are shown. */
 const seen = signal<readonly Seen[]>([]);
 const head = signal({ layer: 0, head: 0 });

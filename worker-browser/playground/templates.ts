@@ -1,5 +1,8 @@
 /** @file Prompts with no, one and several examples (Brown et al. 2020, arXiv:2005.14165): the same question each time. */
 
+/** Common words, so that most runs can go on from it at a press. */
+export const EXAMPLE = "The people of the";
+
 const question = "large";
 
 const examples = [

@@ -6,7 +6,7 @@ import { percent } from "../pages/format.ts";
 import { lookAt } from "./attention.tsx";
 import type { WrittenToken } from "./messages.ts";
 import type { Playground } from "./state.ts";
-import { templates } from "./templates.ts";
+import { EXAMPLE, templates } from "./templates.ts";
 import { visible } from "./token.ts";
 import { words } from "./words.ts";
 
@@ -16,9 +16,6 @@ const MAX_TOKENS = 400;
 const INITIAL = { temperature: "0.8", topK: "40", topP: "0.95", seed: "1", tokens: "80" };
 
 type Settings = typeof INITIAL;
-
-/** Common words, so that most runs can go on from it at a press. */
-const EXAMPLE = "The people of the";
 
 const prompt = signal(EXAMPLE);
 const written = signal<readonly WrittenToken[]>([]);
