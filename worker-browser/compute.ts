@@ -3,7 +3,7 @@ import type { Engine } from "../shared/engine/engine.ts";
 import { createCompute } from "../shared/worker/compute.ts";
 import { chooseEngine, COMPILED } from "./engine.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
-import type { ComputeToSession, EngineChoice, SessionToCompute } from "./messages.ts";
+import type { ComputeToSession, EngineChoice, KernelsMessage, SessionToCompute } from "./messages.ts";
 import { inMicroBatches } from "../shared/engine/microBatch.ts";
 import { createFetcher } from "./shards.ts";
 
@@ -22,6 +22,8 @@ const fetchBytes = createFetcher({
 /** Engines whose answer to the examination was wrong, and whether the last one was the compiled step. */
 const refused: Fallback[] = [];
 let wasCompiled = false;
+
+let timeKernels: (() => Promise<KernelsMessage["kernels"]>) | null = null;
 
 const compute = createCompute({
   createEngine: async (run, layout, wrong, url) => {
@@ -42,7 +44,9 @@ const compute = createCompute({
       throw error;
     });
     wasCompiled = chosen.isCompiled;
-    post({ type: "device", device: chosen.device });
+    const { rows } = choice;
+    timeKernels = chosen.timeKernels?.bind(null, rows ?? run.unit) ?? null;
+    post({ type: "device", device: chosen.device, timesKernels: timeKernels !== null });
     const { backend } = chosen.engine;
     const broken = (reason: string, rows: number | null): void =>
       post({
@@ -53,7 +57,6 @@ const compute = createCompute({
       });
     void chosen.lost.then((reason) => broken(reason, null));
     const engine = guarded(chosen.engine, chosen.fault, broken);
-    const { rows } = choice;
     return { engine: rows === null ? engine : inMicroBatches(engine, rows), fallbacks: chosen.fallbacks };
   },
   fetchBytes,
@@ -70,10 +73,19 @@ self.addEventListener("message", ({ data }: MessageEvent<SessionToCompute>) => {
     case "command":
       compute.command(data.command);
       break;
+    case "timeKernels":
+      void tellKernels();
+      break;
     default:
       data satisfies never;
   }
 });
+
+/** Beside the unit in work, whose own time is longer for it once: a step is submitted whole, so neither disturbs the other's numbers. */
+async function tellKernels(): Promise<void> {
+  const kernels = (await timeKernels?.().catch(() => null)) ?? null;
+  post({ type: "kernels", kernels });
+}
 
 /** The engine, but nothing it returns is believed once the GPU reported an error: tfjs goes on with garbage. */
 function guarded(

@@ -2,12 +2,20 @@
 import type { Backend } from "../shared/engine/engine.ts";
 import type { ComputeCommand, ComputeEvent } from "../shared/worker/commands.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
-import type { ComputeToSession, SessionToCompute, SmallerPieces, WarmUp } from "./messages.ts";
+import type {
+  ComputeToSession,
+  DeviceMessage,
+  KernelsMessage,
+  SessionToCompute,
+  SmallerPieces,
+  WarmUp,
+} from "./messages.ts";
 
 export type ComputeHostConfig = {
   readonly force: string | null;
   readonly onEvent: (event: ComputeEvent) => void;
-  readonly onDevice: (device: string) => void;
+  readonly onDevice: (message: DeviceMessage) => void;
+  readonly onKernels: (message: KernelsMessage) => void;
   readonly onWarmUp: (warmUp: WarmUp) => void;
   readonly onFetched: (bytes: number, isSnapshot: boolean) => void;
   readonly onSmallerPieces: (smallerPieces: SmallerPieces) => void;
@@ -17,6 +25,8 @@ export type ComputeHostConfig = {
 
 export type ComputeHost = {
   readonly command: (command: ComputeCommand) => void;
+  /** Answered by {@link ComputeHostConfig.onKernels}, unless the thread breaks. */
+  readonly timeKernels: () => void;
   /** At once, whatever it is doing; for good. */
   readonly terminate: () => void;
 };
@@ -62,7 +72,10 @@ export function createComputeHost(config: ComputeHostConfig): ComputeHost {
         onEvent(message.event);
         break;
       case "device":
-        config.onDevice(message.device);
+        config.onDevice(message);
+        break;
+      case "kernels":
+        config.onKernels(message);
         break;
       case "warmUp":
         config.onWarmUp(message.warmUp);
@@ -126,6 +139,10 @@ export function createComputeHost(config: ComputeHostConfig): ComputeHost {
         if (prepare !== null && command.type !== "prepare") send(worker, prepare);
       }
       send(worker, command);
+    },
+    timeKernels: () => {
+      const message: SessionToCompute = { type: "timeKernels" };
+      worker?.postMessage(message);
     },
     terminate: () => {
       terminated = true;

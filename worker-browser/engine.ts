@@ -4,6 +4,7 @@
  */
 import type { Engine } from "../shared/engine/engine.ts";
 import { NoAdapter } from "../shared/engine/wgsl/device.ts";
+import type { KindOfKernel } from "../shared/engine/wgsl/kernelTimes.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
@@ -20,6 +21,8 @@ export type StartedBackend = {
   readonly fault: () => string | null;
   /** Resolves with the reason when the device goes away; stays pending otherwise. */
   readonly lost: Promise<string>;
+  /** What each kind of kernel takes in a step of so many samples, by the device's clock; not there where it has none. */
+  readonly timeKernels?: (samples: number) => Promise<readonly KindOfKernel[]>;
 };
 
 export type ChosenEngine = StartedBackend & {

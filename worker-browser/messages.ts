@@ -3,6 +3,7 @@
  * session thread holds the socket, because page timers all but stop in a hidden tab; the compute thread may be busy.
  */
 import type { Backend } from "../shared/engine/engine.ts";
+import type { KindOfKernel } from "../shared/engine/wgsl/kernelTimes.ts";
 import type { ComputeCommand, ComputeEvent } from "../shared/worker/commands.ts";
 import type { SessionConfig, SessionState } from "../shared/worker/session.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
@@ -55,14 +56,22 @@ export type PageToSession =
   | { readonly type: "guest"; readonly guest: GuestSituation }
   /** The machine went offline, came back, or woke up. */
   | { readonly type: "network"; readonly reason: string }
+  /** Asks for `kernels`, where `device` said that it can be told. */
+  | { readonly type: "timeKernels" }
   /** Stops computing at once, gives leases back, says goodbye. */
   | { readonly type: "stop"; readonly reason: string };
+
+/** What computes, in the browser's words: "nvidia ampere"; and whether it can tell what its kernels take. */
+export type DeviceMessage = { readonly type: "device"; readonly device: string; readonly timesKernels: boolean };
+
+/** What a step on this device takes, by kinds of kernels; null where it could not be told after all. */
+export type KernelsMessage = { readonly type: "kernels"; readonly kernels: readonly KindOfKernel[] | null };
 
 export type SessionToPage =
   | { readonly type: "state"; readonly state: SessionState }
   | { readonly type: "remember"; readonly identity: NonNullable<SessionState["identity"]> }
-  /** What computes, in the browser's words: "nvidia ampere". */
-  | { readonly type: "device"; readonly device: string }
+  | DeviceMessage
+  | KernelsMessage
   | { readonly type: "warmUp"; readonly warmUp: WarmUp }
   | { readonly type: "smallerPieces"; readonly smallerPieces: SmallerPieces }
   /** About once a second. */
@@ -73,11 +82,13 @@ export type SessionToPage =
 export type SessionToCompute =
   /** First, once. */
   | { readonly type: "choice"; readonly choice: EngineChoice }
-  | { readonly type: "command"; readonly command: ComputeCommand };
+  | { readonly type: "command"; readonly command: ComputeCommand }
+  | { readonly type: "timeKernels" };
 
 export type ComputeToSession =
   | { readonly type: "event"; readonly event: ComputeEvent }
-  | { readonly type: "device"; readonly device: string }
+  | DeviceMessage
+  | KernelsMessage
   | { readonly type: "warmUp"; readonly warmUp: WarmUp }
   /** A request over HTTP is over. */
   | { readonly type: "fetched"; readonly bytes: number; readonly isSnapshot: boolean }

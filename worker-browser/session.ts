@@ -13,6 +13,7 @@ type Joined = {
   readonly stop: (reason: string) => void;
   readonly guest: (guest: GuestSituation) => void;
   readonly network: (reason: string) => void;
+  readonly timeKernels: () => void;
 };
 
 let joined: Joined | null = null;
@@ -32,6 +33,9 @@ self.addEventListener("message", ({ data }: MessageEvent<PageToSession>) => {
       break;
     case "network":
       joined?.network(data.reason);
+      break;
+    case "timeKernels":
+      joined?.timeKernels();
       break;
     case "stop":
       joined?.stop(data.reason);
@@ -64,7 +68,8 @@ function join(request: Extract<PageToSession, { type: "join" }>): Joined {
       if (event.type === "contribution" || event.type === "evaluation") computeMs += event.computeMs;
       session.computed(event);
     },
-    onDevice: (device) => post({ type: "device", device }),
+    onDevice: post,
+    onKernels: post,
     onWarmUp: (warmUp) => post({ type: "warmUp", warmUp }),
     onFetched: (bytes, isSnapshot) => {
       count("down", bytes);
@@ -157,5 +162,6 @@ function join(request: Extract<PageToSession, { type: "join" }>): Joined {
       look();
     },
     network: session.networkChanged,
+    timeKernels: compute.timeKernels,
   };
 }

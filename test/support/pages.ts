@@ -65,7 +65,10 @@ export async function scriptSession(
   states: readonly Partial<SessionState>[],
   messages: readonly Exclude<SessionToPage, { type: "state" }>[] = [],
 ): Promise<void> {
-  const after: readonly SessionToPage[] = [{ type: "device", device: "google swiftshader" }, ...messages];
+  const after: readonly SessionToPage[] = [
+    { type: "device", device: "google swiftshader", timesKernels: false },
+    ...messages,
+  ];
   const shown = states.map((state) => ({ ...initialSession(null), ...state, leases: [...(state.leases ?? [])] }));
   const script = `
     self.onmessage = ({ data }) => {

@@ -1,7 +1,8 @@
 /** @file The compiled step on WebGPU: the traced step as a few fused shaders, on a device of its own. Loads no tfjs where all goes well. */
 import type { Engine } from "../../shared/engine/engine.ts";
 import { limitsOf, openDevice } from "../../shared/engine/wgsl/device.ts";
-import { createWgslEngine } from "../../shared/engine/wgsl/engine.ts";
+import { createWgslEngine, type WgslEngine } from "../../shared/engine/wgsl/engine.ts";
+import { byKind, canTimeKernels, type KindOfKernel, kernelTimes } from "../../shared/engine/wgsl/kernelTimes.ts";
 import { compile } from "../../shared/engine/wgsl/plan.ts";
 import { chooseVariant } from "../../shared/engine/wgsl/selfTest.ts";
 import { PLAIN, type Variant } from "../../shared/engine/wgsl/variant.ts";
@@ -34,7 +35,7 @@ export async function startCompiled(
     layout: ParamLayout,
     graphFor: Awaited<typeof fetching>["graphFor"],
     variant: Variant,
-  ): Promise<Engine> =>
+  ): Promise<WgslEngine> =>
     createWgslEngine({
       opened,
       spec,
@@ -58,9 +59,21 @@ export async function startCompiled(
         engineOf(spec, layout, (await openStepGraphs(null, { spec, layout })).graphFor, PLAIN),
       );
     }
-    const create = (variant: Variant): Promise<Engine> => engineOf(spec, layout, graphFor, variant);
+    const create = (variant: Variant): Promise<WgslEngine> => engineOf(spec, layout, graphFor, variant);
     const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize });
-    return { ...opened, device: describeAdapter(opened.info), engine: await create(variant), refused };
+    const engine = await create(variant);
+    // One step is what a software adapter can be asked for; elsewhere the least of several says more.
+    const timeKernels = async (samples: number): Promise<readonly KindOfKernel[]> => {
+      const replay = await engine.replayFor("gradient", samples);
+      return byKind(replay.plan.dispatches, await kernelTimes(opened.device, replay, opened.isSoftware ? 1 : 5));
+    };
+    return {
+      ...opened,
+      ...(canTimeKernels(opened.device) && { timeKernels }),
+      device: describeAdapter(opened.info),
+      engine,
+      refused,
+    };
   } catch (error) {
     opened.device.destroy();
     throw error;

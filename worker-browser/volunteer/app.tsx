@@ -9,7 +9,7 @@ import type { Curve } from "./curve.ts";
 import { INTENSITIES, MAX_NAME_LENGTH } from "./preferences.ts";
 import type { Preferences } from "./preferences.ts";
 import { say } from "./say.ts";
-import type { Action, View } from "./words.ts";
+import type { Action, KernelLine, View } from "./words.ts";
 
 export type AppProps = {
   readonly view: View;
@@ -23,6 +23,8 @@ export type AppProps = {
   readonly canStayAwake: boolean;
   readonly onAction: (action: Action) => void;
   readonly onPause: (paused: boolean) => void;
+  /** Asked what a step is made of. */
+  readonly onKernels: () => void;
   readonly onPreferences: (change: Partial<Preferences>) => void;
 };
 
@@ -33,7 +35,7 @@ export function App(props: AppProps): JSX.Element {
       <Header here="volunteer" />
       <main>
         <Hero {...props} />
-        {view.mine !== null && <Mine mine={view.mine} />}
+        {view.mine !== null && <Mine mine={view.mine} onKernels={props.onKernels} />}
         <Run {...props} />
         {props.board.length > 0 && <Board places={props.board} />}
         <Rules {...props} />
@@ -91,7 +93,7 @@ function Hero({ view, onAction, onPause }: AppProps): JSX.Element {
   );
 }
 
-function Mine({ mine }: { mine: NonNullable<View["mine"]> }): JSX.Element {
+function Mine({ mine, onKernels }: { mine: NonNullable<View["mine"]>; onKernels: () => void }): JSX.Element {
   return (
     <section id="mine" aria-labelledby="mine-title">
       <h2 id="mine-title">{say("mine")}</h2>
@@ -111,7 +113,46 @@ function Mine({ mine }: { mine: NonNullable<View["mine"]> }): JSX.Element {
           ))}
         </ul>
       )}
+      {mine.kernels !== null && (
+        <details id="kernels" class="card" onToggle={({ currentTarget }) => currentTarget.open && onKernels()}>
+          <summary>{say("kernels")}</summary>
+          {mine.kernels.length === 0 ? <p class="note">{say("kernelsWait")}</p> : <Kernels lines={mine.kernels} />}
+        </details>
+      )}
     </section>
+  );
+}
+
+function Kernels({ lines }: { lines: readonly KernelLine[] }): JSX.Element {
+  return (
+    <table>
+      <thead>
+        <tr>
+          <th scope="col">{say("kernel")}</th>
+          <th scope="col" class="number">
+            {say("kernelMs")}
+          </th>
+          <th scope="col" class="number">
+            {say("boardShare")}
+          </th>
+          <th scope="col" class="number">
+            GFLOP/s
+          </th>
+        </tr>
+      </thead>
+      <tbody>
+        {lines.map(({ name, ms, share, speed }) => (
+          <tr key={name}>
+            <td>
+              <code>{name}</code>
+            </td>
+            <td class="number">{ms}</td>
+            <td class="number">{share}</td>
+            <td class="number">{speed}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
   );
 }
 

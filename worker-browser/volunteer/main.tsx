@@ -147,6 +147,7 @@ function Page() {
       canStayAwake={canStayAwake()}
       onAction={onAction}
       onPause={(next) => (paused.value = next)}
+      onKernels={volunteer.timeKernels}
       onPreferences={(change) => (preferences.value = { ...preferences.value, ...change })}
     />
   );

@@ -1,7 +1,7 @@
 /** @file One tab's part in the run: joins, rests, stops, and knows what is going on. Shows nothing: words.ts and app.tsx do. */
 import type { SessionState } from "../../shared/worker/session.ts";
 import type { DataRecord, GuestSituation } from "../guest.ts";
-import type { PageToSession, SessionToPage, SmallerPieces, Usage, WarmUp } from "../messages.ts";
+import type { KernelsMessage, PageToSession, SessionToPage, SmallerPieces, Usage, WarmUp } from "../messages.ts";
 import { recallIdentity, rememberIdentity } from "./identity.ts";
 import { holdTabLock } from "./tabLock.ts";
 import type { TabLock } from "./tabLock.ts";
@@ -16,6 +16,8 @@ export type VolunteerState =
       readonly name: "joined";
       readonly session: SessionState | null;
       readonly device: string | null;
+      /** Null where the device cannot tell, or did not manage to; what it told, and whether it was asked. */
+      readonly kernels: null | { readonly isAsked: boolean; readonly kinds: KernelsMessage["kernels"] };
       /** The last thing that was waited for. */
       readonly warmUp: WarmUp | null;
       readonly smallerPieces: SmallerPieces | null;
@@ -49,6 +51,8 @@ export type Volunteer = {
   /** What the volunteer wants and the machine says, whenever either changes. */
   readonly guest: (guest: GuestSituation) => void;
   readonly network: (reason: string) => void;
+  /** Asks once. */
+  readonly timeKernels: () => void;
   readonly stop: (reason: string) => void;
 };
 
@@ -94,7 +98,14 @@ export function createVolunteer({ token, force, onChange, onData }: VolunteerPor
         rememberIdentity(message.identity);
         break;
       case "device":
-        become({ ...state, device: message.device });
+        become({
+          ...state,
+          device: message.device,
+          kernels: message.timesKernels ? { isAsked: false, kinds: null } : null,
+        });
+        break;
+      case "kernels":
+        become({ ...state, kernels: message.kernels === null ? null : { isAsked: true, kinds: message.kernels } });
         break;
       case "warmUp":
         become({ ...state, warmUp: message.warmUp });
@@ -127,7 +138,7 @@ export function createVolunteer({ token, force, onChange, onData }: VolunteerPor
     state: () => state,
     join: async ({ name, guest, record, takeOver }) => {
       if (joined()) return;
-      become({ name: "joined", session: null, device: null, warmUp: null, smallerPieces: null, usage: null, lastWorkMs: Number.NEGATIVE_INFINITY }); // prettier-ignore
+      become({ name: "joined", session: null, device: null, kernels: null, warmUp: null, smallerPieces: null, usage: null, lastWorkMs: Number.NEGATIVE_INFINITY }); // prettier-ignore
       const held = await holdTabLock({ takeOver });
       if (held === null) {
         become({ name: "elsewhere" });
@@ -159,6 +170,11 @@ export function createVolunteer({ token, force, onChange, onData }: VolunteerPor
     },
     guest: (guest) => say({ type: "guest", guest }),
     network: (reason) => say({ type: "network", reason }),
+    timeKernels: () => {
+      if (state.name !== "joined" || state.kernels === null || state.kernels.isAsked) return;
+      become({ ...state, kernels: { isAsked: true, kinds: null } });
+      say({ type: "timeKernels" });
+    },
     stop: (reason) => stop(reason, over(reason, true)),
   };
 }

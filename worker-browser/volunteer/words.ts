@@ -1,4 +1,5 @@
 /** @file What the page says: from the state to words and numbers, as a pure function. app.tsx puts them on the screen. */
+import type { KindOfKernel } from "../../shared/engine/wgsl/kernelTimes.ts";
 import type { Backend } from "../../shared/engine/engine.ts";
 import type { SessionState } from "../../shared/worker/session.ts";
 import type { WarmUp } from "../messages.ts";
@@ -45,10 +46,14 @@ export type View = {
     readonly steps: string;
     readonly rank: string;
     readonly rankOf: string;
+    /** What a step of this device is made of; null where it cannot tell, empty until it was asked and answered. */
+    readonly kernels: null | readonly KernelLine[];
   };
   /** What this tab moved over the network; empty before it did. */
   readonly data: string;
 };
+
+export type KernelLine = { readonly name: string; readonly ms: string; readonly share: string; readonly speed: string };
 
 /** Between two rounds a worker is without work for a moment; a headline that flickers tells nothing. */
 const IDLE_AFTER_MS = 2000;
@@ -210,8 +215,20 @@ function mine(state: VolunteerState, session: SessionState | null): View["mine"]
     share: progress === null || progress.tokens === 0 ? "" : say("myShare", { share: percent(progress.yourTokens / progress.tokens) }), // prettier-ignore
     steps: progress === null ? say("unknown") : count(progress.yourRounds),
     rank: rank === null ? say("unknown") : count(rank),
+    kernels: joined?.kernels === undefined || joined.kernels === null ? null : kernelLines(joined.kernels.kinds ?? []),
     rankOf: rank === null ? "" : say("myRankOf", { contributors: count(progress?.contributors ?? 0) }),
   };
+}
+
+/** Names are those of the code: whoever opens this wants them. */
+function kernelLines(kinds: readonly KindOfKernel[]): KernelLine[] {
+  const all = kinds.reduce((sum, { ms }) => sum + ms, 0);
+  return kinds.map(({ name, dispatches, ms, flops }) => ({
+    name: `${name} ×${dispatches}`,
+    ms: fixed(ms, ms < 10 ? 2 : 0),
+    share: percent(all === 0 ? 0 : ms / all),
+    speed: ms === 0 ? "–" : fixed(flops / ms / 1e6, 1),
+  }));
 }
 
 function data(state: VolunteerState): string {

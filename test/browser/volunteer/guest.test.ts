@@ -68,6 +68,17 @@ browserTest("joins, contributes, and the page says so", async () => {
   expect(await page.locator("#my-rank").textContent()).toBe("1");
 });
 
+browserTest("who wants to know what a step is made of opens a table, and the tab goes on", async () => {
+  await page.locator("#kernels summary").click();
+  await page.locator("#kernels tbody tr").first().waitFor({ timeout: PATIENCE_MS });
+  const rows = await page.locator("#kernels tbody tr").evaluateAll((all) => all.map((row) => [...row.children].map(({ textContent }) => textContent ?? ""))); // prettier-ignore
+  expect(rows.map(([name = ""]) => name.split(" ")[0])).toEqual(expect.arrayContaining(["matMul", "attentionGrad"]));
+  const shares = rows.map(([, , share = ""]) => Number.parseFloat(share));
+  expect(shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(100, -1);
+  await page.locator("#kernels summary").click();
+  await contributes();
+});
+
 browserTest("pause gives the work back and disconnects; go on comes back as the same worker", async () => {
   const before = await tab();
   await page.locator("#pause").click();

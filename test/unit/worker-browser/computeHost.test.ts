@@ -54,6 +54,7 @@ function host(force: string | null = null) {
     force,
     onEvent: (event) => events.push(event),
     onDevice: () => {},
+    onKernels: () => {},
     onWarmUp: () => {},
     onFetched: () => {},
     onSmallerPieces: (pieces) => smaller.push(pieces),

@@ -76,6 +76,11 @@ export const en = {
   notUsed: "{backend} is not used:",
   smallerPieces: "{backend} ran short of memory, so it takes smaller pieces ({rows} at a time):",
 
+  kernels: "What a gradient step of this device is made of",
+  kernelsWait: "Measuring one step…",
+  kernel: "Kernels",
+  kernelMs: "Milliseconds",
+
   board: "The board",
   boardRank: "Rank",
   boardName: "Who",

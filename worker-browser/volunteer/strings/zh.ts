@@ -77,6 +77,11 @@ export const zh: Strings = {
   notUsed: "未使用 {backend}：",
   smallerPieces: "{backend} 内存不足，因此改用更小的份量（每次 {rows} 个）：",
 
+  kernels: "这台设备的一个梯度步由什么组成",
+  kernelsWait: "正在测量一步……",
+  kernel: "内核",
+  kernelMs: "毫秒",
+
   board: "排行榜",
   boardRank: "名次",
   boardName: "谁",

@@ -65,7 +65,7 @@ type Joined = Extract<VolunteerState, { name: "joined" }>;
 
 function joined(session: Partial<SessionState>, change: Partial<Joined> = {}): VolunteerState {
   const shown = { ...initialSession(null), ...session };
-  return { name: "joined", session: shown, device: "amd rdna-3", warmUp: null, smallerPieces: null, usage: null, lastWorkMs: 0, ...change }; // prettier-ignore
+  return { name: "joined", session: shown, device: "amd rdna-3", kernels: null, warmUp: null, smallerPieces: null, usage: null, lastWorkMs: 0, ...change }; // prettier-ignore
 }
 
 type Circumstances = {
