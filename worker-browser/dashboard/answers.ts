@@ -170,6 +170,7 @@ function variance(values: readonly number[]): number {
 }
 
 function median(values: readonly number[]): number | null {
-  const sorted = [...values].sort((a, b) => a - b);
+  // Of a typed array without a comparing function: many times faster for hundreds of workers.
+  const sorted = Float64Array.from(values).sort();
   return sorted[Math.floor(sorted.length / 2)] ?? null;
 }

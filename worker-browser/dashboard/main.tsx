@@ -57,9 +57,13 @@ function Notices({ feed }: { readonly feed: Feed }): VNode {
   );
 }
 
+/** As many steps as the bar can show: one of a million would have it laid out anew for nothing. */
+const PROGRESS = 1000;
+
 function RunLine({ feed }: { readonly feed: Feed }): VNode {
   const text = words();
   const status = feed.status.value;
+  const progress = Math.floor((PROGRESS * (status?.version ?? 0)) / Math.max(1, status?.steps ?? 1));
   return (
     <section class="run" aria-labelledby="run">
       <div>
@@ -75,7 +79,7 @@ function RunLine({ feed }: { readonly feed: Feed }): VNode {
               {status.strict ? ", strict" : ""}
             </p>
             <p id="reason">{status.reason}</p>
-            <progress aria-labelledby="run" max={Math.max(1, status.steps)} value={status.version} />
+            <progress aria-labelledby="run" max={PROGRESS} value={progress} />
           </>
         )}
       </div>

@@ -1,6 +1,6 @@
 /** @file Who takes part: sortable, filtered, a page at a time, so that 500 workers cost no more than 20. */
 import type { VNode } from "preact";
-import { useRef, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 import type { WorkerStatus } from "../../shared/wire/status.ts";
 import { count, percent } from "../pages/format.ts";
 import { ban } from "./bans.tsx";
@@ -25,16 +25,7 @@ export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
   const pages = Math.max(1, Math.ceil(chosen.length / ROWS));
   const shown = Math.min(page, pages - 1);
   const rows = chosen.slice(shown * ROWS, (shown + 1) * ROWS);
-  const columns: readonly (readonly [SortKey, string])[] = [
-    ["name", text.name],
-    ["device", text.device],
-    ["backend", text.backend],
-    ["tokensPerSecond", text.speed],
-    ["share", text.share],
-    ["behind", text.behind],
-    ["leases", text.leases],
-    ["refused", text.refused],
-  ];
+  const head = useMemo(() => <Head sort={sort} setSort={setSort} text={text} />, [sort, text]);
   return (
     <section class="card" aria-labelledby="workers">
       <div class="heading">
@@ -57,28 +48,7 @@ export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
       ) : (
         <div class="scroll" tabIndex={0} role="group" aria-label={text.title}>
           <table class="workers">
-            <thead>
-              <tr>
-                {columns.map(([key, title]) => (
-                  <th
-                    scope="col"
-                    class={isNumber(key) ? "number" : ""}
-                    aria-sort={sort.key !== key ? "none" : sort.down ? "descending" : "ascending"}
-                  >
-                    <button
-                      type="button"
-                      class="sort"
-                      onClick={() => setSort({ key, down: sort.key === key ? !sort.down : isNumber(key) })}
-                    >
-                      {title}
-                      <span aria-hidden="true">{sort.key !== key ? "" : sort.down ? " ↓" : " ↑"}</span>
-                    </button>
-                  </th>
-                ))}
-                <th scope="col">{text.waiting}</th>
-                <th scope="col">{text.actions}</th>
-              </tr>
-            </thead>
+            {head}
             <tbody ref={body}>
               {/* By place: to fill a row anew is less work than to make one. */}
               {rows.map((worker, place) => (
@@ -103,24 +73,103 @@ export function WorkersTable({ feed }: { readonly feed: Feed }): VNode {
   );
 }
 
-function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: Words["workers"] }): VNode {
-  const name = worker.name || worker.worker;
-  const [fallback] = worker.fallbacks;
+function Head({
+  sort,
+  setSort,
+  text,
+}: {
+  readonly sort: Sort;
+  readonly setSort: (sort: Sort) => void;
+  readonly text: Words["workers"];
+}): VNode {
+  const columns: readonly (readonly [SortKey, string])[] = [
+    ["name", text.name],
+    ["device", text.device],
+    ["backend", text.backend],
+    ["tokensPerSecond", text.speed],
+    ["share", text.share],
+    ["behind", text.behind],
+    ["leases", text.leases],
+    ["refused", text.refused],
+  ];
   return (
-    <tr data-worker={worker.worker}>
-      <th scope="row">
-        {name} <span class="soft">{worker.name === "" ? worker.kind : worker.worker.slice(0, 8)}</span>
-      </th>
-      <td class="soft device">{worker.device !== "" ? worker.device : worker.kind === "browser" ? text.tab : "–"}</td>
-      <td>
-        {worker.backend ?? text.joining}
-        {fallback === undefined ? null : (
-          <span class="soft" title={text.fallback(fallback.backend, fallback.reason)}>
-            {" "}
-            ({shortened(text.fallback(fallback.backend, fallback.reason))})
-          </span>
-        )}
+    <thead>
+      <tr>
+        {columns.map(([key, title]) => (
+          <th
+            scope="col"
+            class={isNumber(key) ? "number" : ""}
+            aria-sort={sort.key !== key ? "none" : sort.down ? "descending" : "ascending"}
+          >
+            <button
+              type="button"
+              class="sort"
+              onClick={() => setSort({ key, down: sort.key === key ? !sort.down : isNumber(key) })}
+            >
+              {title}
+              <span aria-hidden="true">{sort.key !== key ? "" : sort.down ? " ↓" : " ↑"}</span>
+            </button>
+          </th>
+        ))}
+        <th scope="col">{text.waiting}</th>
+        <th scope="col">{text.actions}</th>
+      </tr>
+    </thead>
+  );
+}
+
+function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: Words["workers"] }): VNode {
+  const { worker: id, kind, device, backend, fallbacks } = worker;
+  const name = worker.name || id;
+  const [fallback] = fallbacks;
+  // Of a row that is drawn every second only figures change: what is the same object is not looked at again.
+  const about = useMemo(
+    () => (
+      <>
+        <th scope="row">
+          {name} <span class="soft">{worker.name === "" ? kind : id.slice(0, 8)}</span>
+        </th>
+        <td class="soft device">{device !== "" ? device : kind === "browser" ? text.tab : "–"}</td>
+        <td>
+          {backend ?? text.joining}
+          {fallback === undefined ? null : (
+            <span class="soft" title={text.fallback(fallback.backend, fallback.reason)}>
+              {" "}
+              ({shortened(text.fallback(fallback.backend, fallback.reason))})
+            </span>
+          )}
+        </td>
+      </>
+    ),
+    [id, worker.name, kind, device, backend, fallback, text],
+  );
+  const actions = useMemo(
+    () => (
+      <td class="buttons">
+        <button
+          type="button"
+          aria-label={text.kickWho(name)}
+          onClick={() => void perform(text.kickWho(name), "POST", "kick", { worker: id })}
+        >
+          {text.kick}
+        </button>
+        <button
+          type="button"
+          class="danger"
+          aria-label={text.banWho(name)}
+          onClick={() => {
+            if (confirm(text.sureBan(name))) void ban(id, text.banWho(name));
+          }}
+        >
+          {text.ban}
+        </button>
       </td>
+    ),
+    [id, name, text],
+  );
+  return (
+    <tr data-worker={id}>
+      {about}
       <td class="number">{count(worker.tokensPerSecond)}</td>
       <td class="number">{percent(worker.share)}</td>
       <td class="number">{worker.behind ?? "–"}</td>
@@ -130,25 +179,7 @@ function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: W
         {worker.strikes > 0 ? <span class="bad"> {text.strikes(worker.strikes)}</span> : null}
       </td>
       <td class="reason soft">{worker.waitingReason}</td>
-      <td class="buttons">
-        <button
-          type="button"
-          aria-label={text.kickWho(name)}
-          onClick={() => void perform(text.kickWho(name), "POST", "kick", { worker: worker.worker })}
-        >
-          {text.kick}
-        </button>
-        <button
-          type="button"
-          class="danger"
-          aria-label={text.banWho(name)}
-          onClick={() => {
-            if (confirm(text.sureBan(name))) void ban(worker.worker, text.banWho(name));
-          }}
-        >
-          {text.ban}
-        </button>
-      </td>
+      {actions}
     </tr>
   );
 }
