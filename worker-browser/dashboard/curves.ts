@@ -1,5 +1,5 @@
 /** @file The run's curves as this page holds them: fetched whole, made longer by live rounds, never longer than a bound. */
-import { CURVES_PATH, type Curves } from "../../shared/wire/dashboard.ts";
+import { CURVES_PATH, type Curves, type NewRounds } from "../../shared/wire/dashboard.ts";
 import type { Range } from "../pages/plot.tsx";
 
 /** More than the widest chart has pixels to tell apart at two device pixels each. */
@@ -53,6 +53,11 @@ export function append(curves: Curves, more: Curves, evaluations: Curves["evalua
     newest: Math.max(curves.newest, more.newest),
     evaluations: appendEvaluations(curves.evaluations, evaluations),
   };
+}
+
+/** The same for several in a row. */
+export function appendAll(curves: Curves, news: readonly NewRounds[]): Curves | null {
+  return news.reduce<Curves | null>((longer, { curves: more, evaluations }) => (longer === null ? null : append(longer, more, evaluations)), curves); // prettier-ignore
 }
 
 function appendEvaluations(known: Curves["evaluations"], more: Curves["evaluations"]): Curves["evaluations"] {

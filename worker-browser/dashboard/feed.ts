@@ -6,7 +6,7 @@ import type { Curves, LiveEvents, NewRounds, RunEvent, ScalingPoint } from "../.
 import type { Status } from "../../shared/wire/status.ts";
 import { applyChange } from "../../shared/wire/statusChange.ts";
 import type { Range } from "../pages/plot.tsx";
-import { append, fetchCurves, POINTS } from "./curves.ts";
+import { appendAll, fetchCurves, POINTS } from "./curves.ts";
 
 export type Connection =
   { readonly name: "connecting" } | { readonly name: "open" } | { readonly name: "lost"; readonly sinceMs: number };
@@ -29,11 +29,11 @@ export type Feed = {
 
 const MAX_EVENTS = 500;
 
-/** Rounds that would move a curve by less than this part of a point are shown together with later ones. */
-const WORTH_A_PAINTING = 0.5;
+/** Rounds that would move a curve by less than so many points, of about half a pixel, are shown together with later ones. */
+const WORTH_A_PAINTING = 1;
 
-/** ... but no later than this. */
-const PAINT_EVERY_MS = 10_000;
+/** ... but no later than this: of a run in which half a point takes longer, hours are in sight. */
+const PAINT_EVERY_MS = 30_000;
 
 /** A coordinator that starts again answers 503 meanwhile; a full one has room when somebody leaves. */
 const RETRY_MS = 2000;
@@ -48,8 +48,8 @@ export function openFeed(): Feed {
   const zoom = signal<Range | null>(null);
   const restartedMs = signal<number | null>(null);
   let process: string | null = null;
-  /** As {@link Feed.curves}, and what came since. */
-  let newest: Curves | null = null;
+  /** What came since the curves were painted: few, for they wait no longer than {@link PAINT_EVERY_MS}. */
+  let unpainted: NewRounds[] = [];
   /** As {@link Feed.scaling}: it goes on as slowly as the curves do, and is painted with them. */
   let newestScaling: readonly ScalingPoint[] = [];
   let paintedMs = -Infinity;
@@ -67,7 +67,7 @@ export function openFeed(): Feed {
   }
 
   function paint(longer: Curves): void {
-    newest = longer;
+    unpainted = [];
     batch(() => {
       curves.value = longer;
       scaling.value = newestScaling;
@@ -79,17 +79,19 @@ export function openFeed(): Feed {
 
   function take(more: NewRounds): void {
     lastRoundMs.value = more.curves.atMs.at(-1) ?? lastRoundMs.value;
-    if (zoom.value !== null || newest === null || curves.value === null) return;
-    const longer = append(newest, more.curves, more.evaluations);
-    if (longer === null) {
-      void reload();
-      return;
-    }
-    newest = longer;
     const shown = curves.value;
-    const moved = (longer.newest - shown.newest) / Math.max(1, longer.newest - shown.from);
+    if (zoom.value !== null || shown === null) return;
+    unpainted.push(more);
+    const { newest } = more.curves;
+    const moved = (newest - shown.newest) / Math.max(1, newest - shown.from);
     const isWorth = moved * POINTS >= WORTH_A_PAINTING || more.evaluations.version.length > 0;
-    if (isWorth || performance.now() - paintedMs > PAINT_EVERY_MS) paint(longer);
+    if (!isWorth && performance.now() - paintedMs <= PAINT_EVERY_MS) return;
+    const longer = appendAll(shown, unpainted);
+    if (longer !== null) paint(longer);
+    else {
+      unpainted = [];
+      void reload();
+    }
   }
 
   function hear(told: readonly RunEvent[]): void {

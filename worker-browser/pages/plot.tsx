@@ -113,7 +113,7 @@ function showNewest(plot: uPlot): void {
 const paintings = new Map<uPlot, () => void>();
 
 /** Begin no further chart in a frame after so much: all at once would hold up a click. A frame for each would cost more than the charts. */
-const PAINT_MS = 4;
+const PAINT_MS = 3;
 
 function inTurn(plot: uPlot, paint: () => void): void {
   if (paintings.size === 0) requestAnimationFrame(paintNext);

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Curves } from "../../../../shared/wire/dashboard.ts";
-import { append } from "../../../../worker-browser/dashboard/curves.ts";
+import { append, appendAll } from "../../../../worker-browser/dashboard/curves.ts";
 
 const none = { version: [], loss: [] };
 
@@ -23,6 +23,19 @@ test("rounds that came with the curves already are not added a second time", () 
 
 test("where rounds are missing in between the curves are fetched again", () => {
   expect(append(rounds(1, 5), rounds(7, 9), none)).toBeNull();
+});
+
+test("what came in several events is the same as one after the other, and none of it is shown where some is missing", () => {
+  const news = [
+    { curves: rounds(4, 5), evaluations: { version: [4], loss: [9] } },
+    { curves: rounds(6, 6), evaluations: none },
+    { curves: rounds(7, 9), evaluations: { version: [8], loss: [7] } },
+  ];
+  const [first, second, third] = news;
+  expect(appendAll(rounds(1, 3), news)).toEqual({ ...rounds(1, 9), evaluations: { version: [4, 8], loss: [9, 7] } });
+  expect(appendAll(rounds(1, 3), [])).toEqual(rounds(1, 3));
+  expect(appendAll(rounds(1, 3), [first!, third!])).toBeNull();
+  expect(appendAll(rounds(1, 5), [first!, second!])?.version).toEqual([1, 2, 3, 4, 5, 6]);
 });
 
 test("an evaluation without a round is taken in, once", () => {
