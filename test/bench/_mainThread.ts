@@ -4,7 +4,7 @@
 export type TraceEvent = { name: string; ph: string; pid: number; tid: number; ts: number; dur?: number; tdur?: number; args?: { name?: string } }; // prettier-ignore
 
 /** What {@link mainThread} needs. */
-export const TRACE_CATEGORIES = [
+export const TRACE_CATEGORIES: string[] = [
   "toplevel",
   "devtools.timeline",
   "disabled-by-default-devtools.timeline",

@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { parseArgs } from "node:util";
+import type { Browser } from "playwright-core";
 import { getRequestListener } from "@hono/node-server";
 import { Hono } from "hono";
 import { build } from "vite";
@@ -22,14 +23,16 @@ import type { Status } from "../../shared/wire/status.ts";
 import { launchChromium } from "../support/chromium.ts";
 import { mainThread, TRACE_CATEGORIES, type MainThread, type TraceEvent } from "./_mainThread.ts";
 
+const VIEWPORT = { width: 1366, height: 900 };
+
 const WORKERS = 500;
 const ROUND_MS = 100;
 
 /** What the curves are not made of. */
 const NO_LEASES = { issued: 1, leases: [], returned: [] };
 
-/** Updates watched after the charts are drawn. */
-const WATCHED_SECONDS = 20;
+/** Updates watched after the charts are drawn: in each half minute the charts are drawn once again. */
+const WATCHED_SECONDS = 60;
 
 /** The rest is little, and many. */
 const SHOWN_KINDS = 16;
@@ -108,7 +111,7 @@ async function watch(url: string): Promise<void> {
     const drawn: number[] = [];
     // The first visit starts the renderer; the others are what an operator meets.
     for (let visit = 0; visit < 6; visit++) {
-      const context = await browser.newContext({ viewport: { width: 1366, height: 900 } });
+      const context = await browser.newContext({ viewport: VIEWPORT });
       const page = await context.newPage();
       await page.goto(url);
       await page.waitForFunction(() => document.querySelectorAll("figure canvas").length >= 6 && document.querySelectorAll("tr[data-worker]").length > 0); // prettier-ignore
@@ -126,17 +129,28 @@ async function watch(url: string): Promise<void> {
     );
     print("all charts and the table drawn (median, max)", `${median(drawn).toFixed(0)}, ${Math.max(...drawn).toFixed(0)} ms`); // prettier-ignore
 
-    const page = await (await browser.newContext({ viewport: { width: 1366, height: 900 } })).newPage();
-    await page.goto(url);
-    await page.waitForFunction(() => document.querySelectorAll("figure canvas").length >= 6);
-    await new Promise((resolve) => setTimeout(resolve, 3000));
-    await browser.startTracing(page, { categories: TRACE_CATEGORIES });
-    await new Promise((resolve) => setTimeout(resolve, 1000 * WATCHED_SECONDS));
-    const trace = JSON.parse((await browser.stopTracing()).toString()) as { traceEvents: TraceEvent[] };
-    report(mainThread(trace.traceEvents));
+    print("with the charts in sight:", "");
+    await watchUpdates(browser, url, "main");
+    print("with the workers in sight:", "");
+    await watchUpdates(browser, url, "section[aria-labelledby=workers]");
   } finally {
     await browser.close();
   }
+}
+
+/** `top`: what stands uppermost in the window. */
+async function watchUpdates(browser: Browser, url: string, top: string): Promise<void> {
+  const context = await browser.newContext({ viewport: VIEWPORT });
+  const page = await context.newPage();
+  await page.goto(url);
+  await page.waitForFunction(() => document.querySelectorAll("figure canvas").length >= 6);
+  await page.locator(top).evaluate((element) => element.scrollIntoView());
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  await browser.startTracing(page, { categories: TRACE_CATEGORIES });
+  await new Promise((resolve) => setTimeout(resolve, 1000 * WATCHED_SECONDS));
+  const trace = JSON.parse((await browser.stopTracing()).toString()) as { traceEvents: TraceEvent[] };
+  report(mainThread(trace.traceEvents));
+  await context.close();
 }
 
 function report({ longestTask, total, seconds, kinds }: MainThread): void {
@@ -198,13 +212,13 @@ function statusOf(version: number): Status {
       state: "ready",
       backend: i % 3 === 0 ? "onnx" : "webgpu",
       fallbacks: [],
-      tokens: 1000 * i,
+      tokens: (1000 + i) * version,
       tokensPerSecond: 100 + 900 * randomUniform(key, 1),
-      share: 1 / WORKERS,
+      share: (1000 + i) / (1000 * WORKERS + (WORKERS * (WORKERS - 1)) / 2),
       refused: i % 7,
       waitingReason: i % 50 === 0 ? "every unit of this round is handed out" : "",
       behind: 0,
-      leases: 1,
+      leases: 1 + Math.floor(2 * randomUniform(key, 3)),
       strikes: 0,
       device: "AMD EPYC Processor, 8 cores",
     };
