@@ -12,7 +12,8 @@ export function checkInputs({ context, vocabulary }: ModelSpec, inputs: Int32Arr
       `inputs have ${inputs.length} tokens, a batch of ${batchSize}×${context} needs ${batchSize * context}`,
     );
   }
-  for (const token of inputs) {
+  for (let i = 0; i < inputs.length; i++) {
+    const token = inputs[i]!;
     if (token < 0 || token >= vocabulary) throw new RangeError(`input token ${token} is not in 0…${vocabulary - 1}`);
   }
 }
@@ -24,7 +25,8 @@ export function checkBatch(spec: ModelSpec, { inputs, targets, batchSize }: Batc
     throw new RangeError(`${targets.length} targets for ${inputs.length} inputs`);
   }
   let tokens = 0;
-  for (const token of targets) {
+  for (let i = 0; i < targets.length; i++) {
+    const token = targets[i]!;
     if (token < -1 || token >= spec.vocabulary) {
       throw new RangeError(`target ${token} is neither −1 nor in 0…${spec.vocabulary - 1}`);
     }

@@ -1,15 +1,21 @@
 /**
- * @file What the compiled WebGPU step costs besides the device's time: dispatches, pipelines, trace and plan, compiling, JavaScript a
- * step. On a software adapter the device's time is not printed: it says nothing about GPUs.
+ * @file What the compiled WebGPU step costs besides the device's time: dispatches, pipelines, trace and plan, compiling, JavaScript and
+ * garbage a step; in the variant that the device gets. On a software adapter the device's time is not printed: it says nothing about
+ * GPUs. On others each kind of kernel has its line.
  *
  *     npm run bench -- webgpu [--steps 30]      (without a GPU: VK_ICD_FILENAMES=/usr/lib/chromium/vk_swiftshader_icd.json)
  */
+import type { HeapProfiler } from "node:inspector";
+import { Session } from "node:inspector/promises";
 import { performance } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { stepGraph } from "../../shared/engine/stepGraph.ts";
 import { limitsOf } from "../../shared/engine/wgsl/device.ts";
 import type { WgslEngine } from "../../shared/engine/wgsl/engine.ts";
+import { byKind, canTimeKernels, kernelTimes } from "../../shared/engine/wgsl/kernelTimes.ts";
 import { compile } from "../../shared/engine/wgsl/plan.ts";
+import { chooseVariant } from "../../shared/engine/wgsl/selfTest.ts";
+import type { Variant } from "../../shared/engine/wgsl/variant.ts";
 import { gptTensors } from "../../shared/model/gptTensors.ts";
 import { initialParams } from "../../shared/model/init.ts";
 import { type ModelSpec, presets } from "../../shared/model/spec.ts";
@@ -23,10 +29,12 @@ export async function run(args: string[]): Promise<void> {
   const spec: ModelSpec = { kind: "gpt", ...presets.tiny, vocabulary: 65, dropout: 0 };
   const layout = layoutOf(gptTensors(spec));
   const batch = randomBatch(spec, 12, 1);
+  const create = (variant: Variant) => createEngineOn(opened, { spec, layout, variant });
+  const { variant } = await chooseVariant({ opened, create, spec, layout, batchSize: 12 });
   const startMs = performance.now();
   const graph = stepGraph("gradient", spec, layout, 12);
   const tracedMs = performance.now();
-  const plan = compile(graph, { layout, limits: limitsOf(opened.device), dropout: 0 });
+  const plan = compile(graph, { layout, limits: limitsOf(opened.device), dropout: 0, variant });
   const plannedMs = performance.now();
   const engine = await createEngineOn(opened, { spec, layout, planFor: () => plan });
   await engine.load(initialParams(spec, layout, 1));
@@ -47,11 +55,43 @@ export async function run(args: string[]): Promise<void> {
   console.log(`trace ${(tracedMs - startMs).toFixed(0)} ms, plan ${(plannedMs - tracedMs).toFixed(0)} ms`);
   console.log(`pipelines ${compileMs.toFixed(0)} ms, ${((user + system) / 1e6).toFixed(2)} s of processor time`);
   console.log(`JavaScript a step, submitting included: ${spread(hostMs)}`);
+  const leftBytes = await allocated(8, () => engine.gradient(batch, gradient));
+  console.log(
+    `JavaScript objects that a step of the engine allocates: ${leftBytes.toFixed(0)} bytes, in ${engine.lastStep().submits} submits`,
+  );
   console.log(`recording alone, nothing else running: ${spread(await recording(opened.device, engine))}`);
-  if (!opened.isSoftware) console.log(`until the gradient is there: ${spread(waitMs)}`);
+  if (!opened.isSoftware) {
+    console.log(`until the gradient is there: ${spread(waitMs)}`);
+    if (canTimeKernels(opened.device)) await printKernels(opened.device, engine);
+  }
   await engine.dispose();
   opened.device.destroy();
   process.exit();
+}
+
+/** Bytes of objects that code of ours allocates, for each of `steps`: Dawn's waiting in Node allocates much more, and is not ours. */
+async function allocated(steps: number, step: () => Promise<unknown>): Promise<number> {
+  const session = new Session();
+  session.connect();
+  const options = { samplingInterval: 1024, includeObjectsCollectedByMajorGC: true, includeObjectsCollectedByMinorGC: true }; // prettier-ignore
+  await session.post("HeapProfiler.startSampling", options);
+  for (let i = 0; i < steps; i++) await step();
+  const { profile } = await session.post("HeapProfiler.stopSampling");
+  session.disconnect();
+  const own = ({ callFrame, selfSize, children }: HeapProfiler.SamplingHeapProfileNode): number =>
+    (callFrame.url.includes("/shared/engine/") ? selfSize : 0) + children.reduce((sum, child) => sum + own(child), 0);
+  return own(profile.head) / steps;
+}
+
+async function printKernels(device: GPUDevice, engine: WgslEngine): Promise<void> {
+  const replay = await engine.replayFor("gradient", 12);
+  const { dispatches } = replay.plan;
+  for (const { name, dispatches: count, ms, flops, bytes } of byKind(dispatches, await kernelTimes(device, replay))) {
+    const rates = `${(flops / ms / 1e6).toFixed(0)} GFLOP/s, ${(bytes / ms / 1e6).toFixed(0)} GB/s`;
+    console.log(
+      `  ${name.padEnd(16)} ${String(count).padStart(3)} dispatches ${ms.toFixed(3).padStart(9)} ms  ${rates}`,
+    );
+  }
 }
 
 /** Between steps the device's threads are idle: on a software adapter they are what the other figure waits for. */

@@ -113,7 +113,8 @@ export async function createWgslEngine({
   const submit = (replay: Replay, finish: (encoder: GPUCommandEncoder) => void): number => {
     const ends = submitEnds(replay.plan.dispatches, flopsPerMs);
     let from = 0;
-    for (const [i, end] of ends.entries()) {
+    for (let i = 0; i < ends.length; i++) {
+      const end = ends[i]!;
       const encoder = device.createCommandEncoder();
       replay.record(encoder, from, end);
       if (i === ends.length - 1) finish(encoder);
@@ -140,8 +141,7 @@ export async function createWgslEngine({
     if (found !== null) throw new Error(found);
     const endMs = nowMs();
     times = { hostMs: submittedMs - startMs, waitMs: endMs - submittedMs, submits };
-    const work = replay.plan.dispatches.reduce((sum, { flops, bytes }) => sum + flops + bytes, 0);
-    flopsPerMs = work / Math.max(endMs - startMs, 0.01);
+    flopsPerMs = replay.work / Math.max(endMs - startMs, 0.01);
   };
 
   const lastSize = 4 * (segments.at(-1)!.end - segments.at(-1)!.start);

@@ -8,6 +8,8 @@ export type Buffers = { readonly params: readonly GPUBuffer[]; readonly gradient
 
 export type Replay = {
   readonly plan: Plan;
+  /** Operations and bytes of all dispatches. */
+  readonly work: number;
   /** What {@link Replay.upload} sends: every input at its place, as 32-bit words. */
   readonly staging: Int32Array;
   readonly upload: () => void;
@@ -87,6 +89,7 @@ export async function createReplay(
   const staging = new Int32Array(plan.inputBytes / 4);
   return {
     plan,
+    work: plan.dispatches.reduce((sum, { flops, bytes }) => sum + flops + bytes, 0),
     staging,
     upload: () => device.queue.writeBuffer(inputs, 0, staging),
     record: (encoder, from, to, descriptor) => {
@@ -138,7 +141,9 @@ export const SUBMIT_MS = 100;
 export function submitEnds(dispatches: readonly Pick<Dispatch, "flops" | "bytes">[], flopsPerMs: number): number[] {
   const ends: number[] = [];
   let work = 0;
-  for (const [i, { flops, bytes }] of dispatches.entries()) {
+  // By index, and for every step: an iterator would leave an object for each dispatch.
+  for (let i = 0; i < dispatches.length; i++) {
+    const { flops, bytes } = dispatches[i]!;
     const own = flops + bytes;
     if (work > 0 && work + own > SUBMIT_MS * flopsPerMs) {
       ends.push(i);
@@ -146,5 +151,6 @@ export function submitEnds(dispatches: readonly Pick<Dispatch, "flops" | "bytes"
     }
     work += own;
   }
-  return [...ends, dispatches.length];
+  ends.push(dispatches.length);
+  return ends;
 }
