@@ -1,11 +1,12 @@
 /** @file Which charts there are, and what is in them: from the run's curves to uPlot's columns. */
 import type { VNode } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
-import type { Curves } from "../../shared/wire/dashboard.ts";
+import type { Curves, ScalingPoint } from "../../shared/wire/dashboard.ts";
 import { bytes, count, duration, fixed, percent, short } from "../pages/format.ts";
 import { efficiencies } from "./answers.ts";
 import { Chart, type ChartSpec } from "./chart.tsx";
+import { isBehind } from "./curves.ts";
 import type { Feed } from "./feed.ts";
 import type { Range } from "../pages/plot.tsx";
 import { theme, type Theme } from "../pages/theme.ts";
@@ -14,6 +15,14 @@ import { words, type Words } from "./words.ts";
 export function Charts({ feed }: { readonly feed: Feed }): VNode {
   const text = words();
   const curves = feed.curves.value;
+  const scaling = feed.scaling.value;
+  const colours = theme.value;
+  const before = useRef<Drawn | null>(null);
+  const drawn = useMemo(() => {
+    const now = { curves, scaling, text: text.charts, colours, onRange: feed.show };
+    before.current = curves === null ? null : inTurns(before.current, { ...now, curves });
+    return before.current;
+  }, [curves, scaling, text, colours]);
   return (
     <section aria-labelledby="charts">
       <div class="heading">
@@ -23,18 +32,48 @@ export function Charts({ feed }: { readonly feed: Feed }): VNode {
         ) : null}
         <RangeForm feed={feed} />
       </div>
-      {curves === null || curves.version.length === 0 ? (
+      {curves === null || drawn === null || curves.version.length === 0 ? (
         <p class="card soft">{text.charts.nothing}</p>
       ) : (
         <div class="charts">
-          {chartsOf(curves, text.charts, theme.value, feed.show).map((spec) => (
+          {drawn.charts.map(({ spec }) => (
             <Chart key={spec.title} spec={spec} />
           ))}
-          <ScalingPanel feed={feed} />
+          <ScalingPanel scaling={drawn.scaling} />
         </div>
       )}
     </section>
   );
+}
+
+/** What is shown. */
+type Drawn = {
+  /** Each of the curves as they were when it was its turn. */
+  readonly charts: readonly { readonly spec: ChartSpec; readonly curves: Curves }[];
+  readonly scaling: readonly ScalingPoint[];
+  readonly text: Words["charts"];
+  readonly colours: Theme;
+  /** Counts on; after the charts it is the scaling panel's. */
+  readonly turn: number;
+};
+
+/** Draws one more of the charts, and those that would be too far behind: all of them at once would be many times a second's work. */
+function inTurns(
+  before: Drawn | null,
+  now: Omit<Drawn, "charts" | "turn"> & { readonly curves: Curves; readonly onRange: (range: Range) => void },
+): Drawn {
+  const { curves, scaling, text, colours, onRange } = now;
+  const fresh = chartsOf(curves, text, colours, onRange).map((spec) => ({ spec, curves }));
+  if (before === null || before.text !== text || before.colours !== colours) {
+    return { charts: fresh, scaling, text, colours, turn: 0 };
+  }
+  const turn = (before.turn + 1) % (fresh.length + 1);
+  const isPanels = turn === fresh.length || scaling.length !== before.scaling.length;
+  const charts = fresh.map((chart, i) => {
+    const known = before.charts[i];
+    return known === undefined || i === turn || isBehind(known.curves, curves) ? chart : known;
+  });
+  return { charts, scaling: isPanels ? scaling : before.scaling, text, colours, turn };
 }
 
 function RangeForm({ feed }: { readonly feed: Feed }): VNode {
@@ -165,10 +204,10 @@ function chartsOf(curves: Curves, text: Words["charts"], colours: Theme, onRange
 }
 
 /** Measured speed by number of workers beside what it would be if they added up; as a table too. */
-function ScalingPanel({ feed }: { readonly feed: Feed }): VNode | null {
+function ScalingPanel({ scaling }: { readonly scaling: readonly ScalingPoint[] }): VNode | null {
   const text = words().charts;
   const { accent, soft } = theme.value;
-  const measured = efficiencies(feed.scaling.value);
+  const measured = efficiencies(scaling);
   if (measured.length === 0) return null;
   const most = measured.at(-1);
   const spec: ChartSpec = {

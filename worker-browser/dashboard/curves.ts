@@ -8,6 +8,9 @@ export const POINTS = 600;
 /** With more than this the curves are fetched again, downsampled. */
 const MAX_POINTS = 2 * POINTS;
 
+/** In points, each about half a pixel of a chart. */
+const MAX_BEHIND = 2;
+
 const COLUMNS = [
   "version",
   "atMs",
@@ -37,6 +40,16 @@ export async function fetchCurves(range: Range | null): Promise<Curves> {
   const response = await fetch(`.${CURVES_PATH}?${query}`, { signal: AbortSignal.timeout(10_000) });
   if (!response.ok) throw new Error(`HTTP ${response.status}`);
   return (await response.json()) as Curves;
+}
+
+/** By how many of their points the curves move when they go on to this version; below 0 when they end there. */
+export function pointsBetween({ from, to }: Curves, version: number): number {
+  return (POINTS * (version - to)) / Math.max(1, version - from);
+}
+
+/** Whether what was drawn of a run, or of a part of it, looks different from these curves. */
+export function isBehind(drawn: Curves, curves: Curves): boolean {
+  return drawn.from !== curves.from || Math.abs(pointsBetween(drawn, curves.to)) > MAX_BEHIND;
 }
 
 /** The curves with what came after them; null when something is missing in between or they have become too long: fetch them again. */

@@ -6,7 +6,7 @@ import type { Curves, LiveEvents, NewRounds, RunEvent, ScalingPoint } from "../.
 import type { Status } from "../../shared/wire/status.ts";
 import { applyChange } from "../../shared/wire/statusChange.ts";
 import type { Range } from "../pages/plot.tsx";
-import { appendAll, fetchCurves, POINTS } from "./curves.ts";
+import { appendAll, fetchCurves, pointsBetween } from "./curves.ts";
 
 export type Connection =
   { readonly name: "connecting" } | { readonly name: "open" } | { readonly name: "lost"; readonly sinceMs: number };
@@ -29,11 +29,11 @@ export type Feed = {
 
 const MAX_EVENTS = 500;
 
-/** Rounds that would move a curve by less than so many points, of about half a pixel, are shown together with later ones. */
-const WORTH_A_PAINTING = 1;
+/** Rounds that would move a curve by less than this part of a point are shown together with later ones: one chart of seven each time. */
+const WORTH_A_PAINTING = 1 / 7;
 
-/** ... but no later than this: of a run in which half a point takes longer, hours are in sight. */
-const PAINT_EVERY_MS = 30_000;
+/** ... but no later than this: of a run in which a point takes longer than all of them, hours are in sight. */
+const PAINT_EVERY_MS = 4000;
 
 /** A coordinator that starts again answers 503 meanwhile; a full one has room when somebody leaves. */
 const RETRY_MS = 2000;
@@ -83,8 +83,7 @@ export function openFeed(): Feed {
     if (zoom.value !== null || shown === null) return;
     unpainted.push(more);
     const { newest } = more.curves;
-    const moved = (newest - shown.newest) / Math.max(1, newest - shown.from);
-    const isWorth = moved * POINTS >= WORTH_A_PAINTING || more.evaluations.version.length > 0;
+    const isWorth = pointsBetween(shown, newest) >= WORTH_A_PAINTING || more.evaluations.version.length > 0;
     if (!isWorth && performance.now() - paintedMs <= PAINT_EVERY_MS) return;
     const longer = appendAll(shown, unpainted);
     if (longer !== null) paint(longer);

@@ -1,6 +1,6 @@
 /** @file One uPlot plot as a component: follows the page's width, colours and data, and repaints when it is its turn and in sight. */
 import type { VNode } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { theme } from "./theme.ts";
@@ -51,7 +51,8 @@ export function Plot({ spec }: { readonly spec: PlotSpec }): VNode {
     };
   }, [kind]);
 
-  useEffect(() => {
+  // In the frame that shows what else is new.
+  useLayoutEffect(() => {
     const made = plot.current;
     if (made !== null && isSeen) inTurn(made, () => update(made, latest.current.data));
   }, [spec.data, isSeen]);
@@ -83,6 +84,8 @@ function optionsOf(latest: { readonly current: PlotSpec }, width: number): uPlot
     },
     legend: { live: true },
     hooks: {
+      // Also when the pointer leaves it, or another that it follows.
+      setCursor: [showNewest],
       setSelect: [
         (self) => {
           const { left, width: selected } = self.select;

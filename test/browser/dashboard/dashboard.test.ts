@@ -122,7 +122,11 @@ browserTest("figures move by themselves, and the last round is on the chart", as
   const page = await open();
   const step = async (): Promise<number> => Number(/step ([\d,]+)/.exec((await page.locator(".run p").first().textContent()) ?? "")?.[1]?.replaceAll(",", "")); // prettier-ignore
   const before = await step();
+  const figures = page.locator("figure .sr-only");
+  await figures.nth(6).waitFor({ state: "attached", timeout: 30_000 });
+  const [loss] = await figures.allTextContents();
   await expect.poll(step, { timeout: 30_000 }).toBeGreaterThan(before + 3);
+  await expect.poll(async () => (await figures.allTextContents())[0], { timeout: 30_000 }).not.toBe(loss);
   expect(await page.locator("canvas").count()).toBeGreaterThanOrEqual(6);
   await page.locator(".answers", { hasText: "a round every" }).waitFor({ timeout: 20_000 });
 });
@@ -201,6 +205,8 @@ browserTest("a worker is banned with its machine in sight, the ban is listed, an
 
 browserTest("a part of the run can be looked at, and all of it again", async () => {
   const page = await open();
+  // All charts in sight: the others are drawn when somebody looks.
+  await page.setViewportSize({ width: 1366, height: 1800 });
   await page.locator("figure canvas").first().waitFor();
   await page.getByLabel("From step").fill("3");
   await page.getByLabel("to", { exact: true }).fill("9");
@@ -208,6 +214,12 @@ browserTest("a part of the run can be looked at, and all of it again", async () 
   await page.getByRole("button", { name: "Show", exact: true }).click();
   const curves = (await (await asked).json()) as Curves;
   expect(curves.version).toEqual([3, 4, 5, 6, 7, 8, 9]);
+  // The legends have the last step's values: every chart shows this part, and stays with it.
+  const lastSteps = async (): Promise<string[]> => {
+    const shown = await page.locator("figure").evaluateAll((figures) => figures.map((figure) => figure.querySelector(".u-value")?.textContent ?? "")); // prettier-ignore
+    return shown.slice(0, 6);
+  };
+  await expect.poll(lastSteps).toEqual(["9", "9", "9", "9", "9", "9"]);
 
   // Another part, typed while this one is shown and the page is drawn anew every second.
   const drawn = page.waitForFunction((before) => document.querySelector(".run p")?.textContent !== before, await page.locator(".run p").first().textContent()); // prettier-ignore
@@ -217,7 +229,9 @@ browserTest("a part of the run can be looked at, and all of it again", async () 
   const again = page.waitForResponse((response) => response.url().includes("from=5&to=9"));
   await page.getByRole("button", { name: "Show", exact: true }).click();
   await again;
+  expect(await lastSteps()).toEqual(["9", "9", "9", "9", "9", "9"]);
   await page.getByRole("button", { name: "Show all" }).click();
+  await expect.poll(async () => (await lastSteps()).includes("9")).toBe(false);
   expect(await page.getByLabel("From step").inputValue()).toBe("");
   expect(await page.getByRole("button", { name: "Show all" }).isDisabled()).toBe(true);
 });

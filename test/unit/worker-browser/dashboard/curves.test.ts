@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Curves } from "../../../../shared/wire/dashboard.ts";
-import { append, appendAll } from "../../../../worker-browser/dashboard/curves.ts";
+import { append, appendAll, isBehind, pointsBetween } from "../../../../worker-browser/dashboard/curves.ts";
 
 const none = { version: [], loss: [] };
 
@@ -53,4 +53,16 @@ test("[I5] curves that would become longer than the bound are fetched again, dow
     version += 50;
   }
   expect(curves).toBeNull();
+});
+
+test("of a short run each round moves the curves, of a long one hundreds do not; another part is another picture", () => {
+  expect(pointsBetween(rounds(1, 600), 601)).toBe(1);
+  expect(pointsBetween(rounds(1, 600), 300)).toBeLessThan(-300);
+  expect(pointsBetween({ ...rounds(1, 0), to: 999_400 }, 1_000_001)).toBeCloseTo(0.3606, 9);
+  expect(isBehind(rounds(1, 100), rounds(1, 101))).toBe(true);
+  const long = { ...rounds(1, 0), to: 1_000_000 };
+  expect(isBehind(long, { ...long, to: 1_003_000 })).toBe(false);
+  expect(isBehind(long, { ...long, to: 1_004_000 })).toBe(true);
+  expect(isBehind(long, { ...long, from: 2 })).toBe(true);
+  expect(isBehind(long, { ...long, to: 500_000 })).toBe(true);
 });
