@@ -36,10 +36,7 @@ let devTools: CDPSession;
 beforeAll(async () => {
   if (!hasChromium) return;
   dir = mkdtempSync(join(tmpdir(), "manyhands-guest-"));
-  coordinator = await startCoordinator([
-    ...["--run", RUN, ...smallRun(dir, smallCorpus(dir)), "--steps", "100000", "--workers", "0"],
-    ...["--origin", `http://${INSECURE_HOST}`],
-  ]);
+  coordinator = await startCoordinator(runFlags());
   ({ browser, context, close } = await launchChromiumWithTabs([
     `--host-resolver-rules=MAP ${INSECURE_HOST} 127.0.0.1`,
   ]));
@@ -58,6 +55,13 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
   expect(audit.status, audit.stdout + audit.stderr).toBe(0);
 });
+
+function runFlags(): string[] {
+  return [
+    ...["--run", RUN, ...smallRun(dir, smallCorpus(dir)), "--steps", "100000", "--workers", "0"],
+    ...["--origin", `http://${INSECURE_HOST}`],
+  ];
+}
 
 browserTest("joins, contributes, and the page says so", async () => {
   await page.goto(`${coordinator.url}/?join&name=tab`);
@@ -156,6 +160,21 @@ browserTest("a compute thread that crashes is replaced", async () => {
   await gone;
   await contributes();
 });
+
+browserTest(
+  "a coordinator that is killed and started again has its worker back, and goes on where it was",
+  async () => {
+    const before = await coordinator.status();
+    const { port } = new URL(coordinator.url);
+    coordinator.child.kill("SIGKILL");
+    await coordinator.exit;
+    await page.locator("#headline", { hasText: "Connection lost" }).waitFor();
+    coordinator = await startCoordinator([...runFlags(), "--port", port]);
+    expect((await coordinator.status()).version).toBeGreaterThanOrEqual(before.version);
+    await contributes();
+    expect((await tab())?.worker).toBe(before.workers[0]?.worker);
+  },
+);
 
 browserTest("a second tab takes over as the same worker, and the first one ends", async () => {
   const before = await tab();
