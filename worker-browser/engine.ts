@@ -5,6 +5,7 @@
 import type { Engine } from "../shared/engine/engine.ts";
 import { NoAdapter } from "../shared/engine/wgsl/device.ts";
 import type { KindOfKernel } from "../shared/engine/wgsl/kernelTimes.ts";
+import type { Storage } from "../shared/engine/wgsl/variant.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 import type { Fallback } from "../shared/wire/protocol.ts";
@@ -39,6 +40,7 @@ export async function chooseEngine({
   spec,
   layout,
   batchSize,
+  storage = "f32",
   force,
   avoid,
   graphs = null,
@@ -48,6 +50,8 @@ export async function chooseEngine({
   readonly layout: ParamLayout;
   /** Samples of a usual step: variants of the compiled one are tried on it. */
   readonly batchSize: number;
+  /** What the compiled step may keep activations as. */
+  readonly storage?: Storage;
   /** Where the coordinator's traced steps come from; null: there is no coordinator, and the model is traced here. */
   readonly graphs?: GraphSource | null;
   /** How many GPU programs have been compiled: the first step waits for them. */
@@ -67,7 +71,7 @@ export async function chooseEngine({
       try {
         if (known[0] !== undefined) throw new Error(known[0].reason.slice(COMPILED.length));
         const { startCompiled } = await import("./backends/compiled.ts");
-        const started = await startCompiled({ spec, layout, batchSize, graphs }, onCompiled);
+        const started = await startCompiled({ spec, layout, batchSize, storage, graphs }, onCompiled);
         fallbacks.push(...started.refused.map((reason) => ({ backend, reason: COMPILED + reason })));
         return { ...started, isCompiled: true, fallbacks };
       } catch (error) {

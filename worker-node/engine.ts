@@ -6,6 +6,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { createEagerEngine } from "../shared/engine/eager.ts";
 import type { Backend, Engine } from "../shared/engine/engine.ts";
+import type { Storage } from "../shared/engine/wgsl/variant.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 
@@ -24,6 +25,7 @@ export async function createNodeEngine({
   threads,
   preference,
   batchSize = 1,
+  storage = "f32",
   avoid = [],
 }: {
   spec: ModelSpec;
@@ -32,6 +34,8 @@ export async function createNodeEngine({
   preference: EnginePreference;
   /** Samples of a usual step: a GPU's variants are tried on one. */
   batchSize?: number;
+  /** What a GPU may keep activations as. */
+  storage?: Storage;
   /** Backends that are passed over, and why. */
   avoid?: readonly Fallback[];
 }): Promise<{ engine: Engine; fallbacks: Fallback[] }> {
@@ -43,7 +47,7 @@ export async function createNodeEngine({
       continue;
     }
     try {
-      const { engine, refused } = await start[backend]({ spec, layout, threads, batchSize });
+      const { engine, refused } = await start[backend]({ spec, layout, threads, batchSize, storage });
       return { engine, fallbacks: [...fallbacks, ...refused.map((reason) => ({ backend, reason }))] };
     } catch (error) {
       if (preference !== "auto") throw error;
@@ -67,6 +71,7 @@ type Start = (options: {
   layout: ParamLayout;
   threads: number;
   batchSize: number;
+  storage: Storage;
 }) => Promise<Started>;
 
 /** Imported when tried: each library is large, and one that is missing must not take the others down. */

@@ -54,6 +54,7 @@ function parse(argv: readonly string[]): Flags {
     .option("--binding <MiB>", "the device's largest binding", wholeFrom(1, 4095), 128)
     .option("--subgroups", "as for devices whose subgroups compute right", false)
     .option("--alone", "as for adapters that are a processor, like SwiftShader", false)
+    .addOption(new Option("--storage <type>", "of activations").choices(["f32", "f16"]).default("f32"))
     .option("--measure", "run the step on this machine's GPU, with its own limits, and time every kernel", false)
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.split("\n")[0] + "\n") });
@@ -82,6 +83,8 @@ async function explainMeasured(flags: Flags): Promise<void> {
   const { device, info, isSoftware } = opened;
   if (!canTimeKernels(device)) throw new NotHere(`${info.description} has no timestamps (WebGPU's "timestamp-query")`);
   if (flags.subgroups && !device.features.has("subgroups")) throw new NotHere(`${info.description} has no subgroups`);
+  if (flags.storage === "f16" && !device.features.has("shader-f16"))
+    throw new NotHere(`${info.description} has no f16`);
   const { batch, dropout } = flags;
   const { spec, layout } = modelOf(flags);
   const limits = limitsOf(device);

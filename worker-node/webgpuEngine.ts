@@ -6,7 +6,7 @@ import { limitsOf, type OpenDevice, openDevice } from "../shared/engine/wgsl/dev
 import { createWgslEngine, type WgslEngine, type WgslEngineOptions } from "../shared/engine/wgsl/engine.ts";
 import { compile, type Plan, type PlanLimits } from "../shared/engine/wgsl/plan.ts";
 import { chooseVariant } from "../shared/engine/wgsl/selfTest.ts";
-import { PLAIN, type Variant } from "../shared/engine/wgsl/variant.ts";
+import { PLAIN, type Storage, type Variant } from "../shared/engine/wgsl/variant.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { hasVulkanDriver } from "./vulkanDriver.ts";
@@ -64,17 +64,21 @@ export async function createWebgpuEngine({
   spec,
   layout,
   batchSize,
+  storage,
 }: {
   spec: ModelSpec;
   layout: ParamLayout;
   batchSize: number;
+  /** What activations may be kept as. */
+  storage: Storage;
 }): Promise<{ engine: WgslEngine; refused: readonly string[] }> {
   const opened = await openNodeDevice();
   try {
     const compiled = new Map<string, GPUComputePipeline>();
-    const create = (variant: Variant) => createEngineOn(opened, { spec, layout, variant, compiled });
-    const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize });
-    const engine = await create(variant);
+    const create = (variant: Variant, onOverflow: (count: number) => void) =>
+      createEngineOn(opened, { spec, layout, variant, compiled, onOverflow });
+    const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize, storage });
+    const engine = await create(variant, sayOverflow);
     const dispose = async (): Promise<void> => {
       await engine.dispose();
       opened.device.destroy();
@@ -97,18 +101,32 @@ export function createEngineOn(
     ...options
   }: { spec: ModelSpec; layout: ParamLayout; limits?: PlanLimits; variant?: Variant } & Partial<WgslEngineOptions>,
 ): Promise<WgslEngine> {
-  const planFor = (kind: StepKind, batchSize: number): Plan =>
-    compile(stepGraph(kind, spec, layout, batchSize), { layout, limits, dropout: spec.dropout, variant });
+  const planFor = (kind: StepKind, batchSize: number, storage: Storage): Plan =>
+    compile(stepGraph(kind, spec, layout, batchSize), {
+      layout,
+      limits,
+      dropout: spec.dropout,
+      variant: { ...variant, storage },
+    });
   return createWgslEngine({
     opened,
     spec,
     layout,
     planFor,
+    storage: variant.storage,
+    onOverflow: sayOverflow,
     limits,
     nowMs: () => performance.now(),
     onSmallerBatch: saySmallerBatch,
     ...options,
   });
+}
+
+/** Once, twice, four times, …: a run that has many of them should not use f16, and one has said so by then. */
+function sayOverflow(count: number): void {
+  if (Number.isInteger(Math.log2(count))) {
+    process.stderr.write(`${count} gradient(s) were beyond 16-bit floats and computed again in 32 bits\n`);
+  }
 }
 
 function saySmallerBatch(samples: number): void {

@@ -29,11 +29,27 @@ const missing = await testDevice().then(
 
 if (missing !== null && process.env["CI"] === "true") throw new Error(missing);
 
+const withoutF16 =
+  missing ??
+  ((await testDevice()).device.features.has("shader-f16")
+    ? null
+    : `${(await testDevice()).info.description} has no f16 (Debian: .ci/run fetches Mesa's lavapipe, which has)`);
+
 /** Compiling for SwiftShader takes seconds; on a crowded machine, minutes. */
 const TIMEOUT_MS = 600_000;
 
 /** `test`, for what needs a GPU or something that plays one. */
 export function gpuTest(name: string, body: () => Promise<void>): void {
-  if (missing === null) test(name, body, TIMEOUT_MS);
-  else test(name, (context) => context.skip(missing));
+  testUnless(missing, name, body);
+}
+
+/** `test`, for what needs one with f16, as with chooseLavapipe.ts. */
+export function f16Test(name: string, body: () => Promise<void>): void {
+  if (withoutF16 !== null && process.env["CI"] === "true") throw new Error(withoutF16);
+  testUnless(withoutF16, name, body);
+}
+
+function testUnless(reason: string | null, name: string, body: () => Promise<void>): void {
+  if (reason === null) test(name, body, TIMEOUT_MS);
+  else test(name, (context) => context.skip(reason));
 }

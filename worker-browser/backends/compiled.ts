@@ -5,7 +5,7 @@ import { createWgslEngine, type WgslEngine } from "../../shared/engine/wgsl/engi
 import { byKind, canTimeKernels, type KindOfKernel, kernelTimes } from "../../shared/engine/wgsl/kernelTimes.ts";
 import { compile } from "../../shared/engine/wgsl/plan.ts";
 import { chooseVariant } from "../../shared/engine/wgsl/selfTest.ts";
-import { PLAIN, type Variant } from "../../shared/engine/wgsl/variant.ts";
+import { PLAIN, type Storage, type Variant } from "../../shared/engine/wgsl/variant.ts";
 import type { ModelSpec } from "../../shared/model/spec.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
 import type { StartedBackend } from "../engine.ts";
@@ -22,8 +22,9 @@ export async function startCompiled(
     spec,
     layout,
     batchSize,
+    storage,
     graphs: source,
-  }: { spec: ModelSpec; layout: ParamLayout; batchSize: number; graphs: GraphSource | null },
+  }: { spec: ModelSpec; layout: ParamLayout; batchSize: number; storage: Storage; graphs: GraphSource | null },
   onCompiled: (programs: number) => void,
 ): Promise<StartedBackend & { readonly engine: Engine; readonly refused: readonly string[] }> {
   const fetching = openStepGraphs(source, { spec, layout });
@@ -35,18 +36,21 @@ export async function startCompiled(
     layout: ParamLayout,
     graphFor: Awaited<typeof fetching>["graphFor"],
     variant: Variant,
+    onOverflow: (count: number) => void,
   ): Promise<WgslEngine> =>
     createWgslEngine({
       opened,
       spec,
       layout,
-      planFor: async (kind, batchSize) =>
+      planFor: async (kind, batchSize, stored) =>
         compile(await graphFor(kind, batchSize), {
           layout,
           limits: limitsOf(opened.device),
           dropout: spec.dropout,
-          variant,
+          variant: { ...variant, storage: stored },
         }),
+      storage: variant.storage,
+      onOverflow,
       compiled,
       nowMs: () => performance.now(),
       onProgress: () => onCompiled(++programs),
@@ -56,12 +60,13 @@ export async function startCompiled(
     if (!examined) {
       const { checkAgainstCpu } = await import("../selfCheck.ts");
       await checkAgainstCpu(async (spec, layout) =>
-        engineOf(spec, layout, (await openStepGraphs(null, { spec, layout })).graphFor, PLAIN),
+        engineOf(spec, layout, (await openStepGraphs(null, { spec, layout })).graphFor, PLAIN, warnOverflow),
       );
     }
-    const create = (variant: Variant): Promise<WgslEngine> => engineOf(spec, layout, graphFor, variant);
-    const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize });
-    const engine = await create(variant);
+    const create = (variant: Variant, onOverflow: (count: number) => void): Promise<WgslEngine> =>
+      engineOf(spec, layout, graphFor, variant, onOverflow);
+    const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize, storage });
+    const engine = await create(variant, warnOverflow);
     // One step is what a software adapter can be asked for; elsewhere the least of several says more.
     const timeKernels = async (samples: number): Promise<readonly KindOfKernel[]> => {
       const replay = await engine.replayFor("gradient", samples);
@@ -78,4 +83,8 @@ export async function startCompiled(
     opened.device.destroy();
     throw error;
   }
+}
+
+function warnOverflow(count: number): void {
+  console.warn(`${count} gradient(s) were beyond 16-bit floats and computed again in 32 bits`);
 }

@@ -23,7 +23,7 @@ const LIMITS = [
 ] as const;
 
 /** Asked for where the adapter has them; whether they are used is for variant.ts to say. */
-const FEATURES = ["timestamp-query", "subgroups"];
+const FEATURES = ["timestamp-query", "subgroups", "shader-f16"];
 
 /** Nothing there to run on: other uses of WebGPU need not be tried. */
 export class NoAdapter extends Error {}

@@ -16,12 +16,17 @@ import { KEYS, SEGMENTS } from "./names.ts";
 import type { Place, Plan, PlanLimits } from "./plan.ts";
 import { createReplay, OutOfMemory, type Replay, submitEnds, USAGE } from "./replay.ts";
 import { writeSegments } from "./segments.ts";
+import type { Storage } from "./variant.ts";
 
 export type WgslEngineOptions = {
   readonly opened: Pick<OpenDevice, "device" | "fault">;
   readonly spec: ModelSpec;
   readonly layout: ParamLayout;
-  readonly planFor: (kind: StepKind, batchSize: number) => Plan | Promise<Plan>;
+  readonly planFor: (kind: StepKind, batchSize: number, storage: Storage) => Plan | Promise<Plan>;
+  /** How gradients' plans store activations; losses and logits are always computed in f32. */
+  readonly storage?: Storage;
+  /** A gradient was not finite with f16, and is computed again in f32: how often that was. */
+  readonly onOverflow?: (count: number) => void;
   readonly nowMs: () => number;
   /** What the plans keep to, when that is less than the device allows. */
   readonly limits?: Pick<PlanLimits, "maxBufferBytes">;
@@ -42,7 +47,7 @@ export type StepTimes = {
   readonly submits: number;
 };
 
-export type WgslEngine = Engine & { readonly lastStep: () => StepTimes; readonly replayFor: (kind: StepKind, batchSize: number) => Promise<Replay> }; // prettier-ignore
+export type WgslEngine = Engine & { readonly lastStep: () => StepTimes; readonly replayFor: (kind: StepKind, batchSize: number, storage?: Storage) => Promise<Replay> }; // prettier-ignore
 
 /** Lease sizes vary a little at the end of an epoch; a plan holds its own activations, so old ones go. */
 const MAX_PLANS = 4;
@@ -56,6 +61,8 @@ export async function createWgslEngine({
   spec,
   layout,
   planFor,
+  storage = "f32",
+  onOverflow,
   nowMs,
   limits = limitsOf(device),
   compiled = new Map(),
@@ -84,16 +91,21 @@ export async function createWgslEngine({
   let flopsPerMs = FIRST_FLOPS_PER_MS;
   /** Samples that are tried at once. */
   let most = Infinity;
+  let overflows = 0;
   let times: StepTimes = { hostMs: 0, waitMs: 0, submits: 0 };
 
-  const replayFor = async (kind: StepKind, batchSize: number): Promise<Replay> => {
-    const key = `${kind} ${batchSize}`;
+  const replayFor = async (
+    kind: StepKind,
+    batchSize: number,
+    stored = kind === "gradient" ? storage : "f32",
+  ): Promise<Replay> => {
+    const key = `${kind} ${batchSize} ${stored}`;
     const known = replays.get(key);
     replays.delete(key);
     const created =
       known ??
       (async () => {
-        const plan = await planFor(kind, batchSize);
+        const plan = await planFor(kind, batchSize, stored);
         return createReplay(device, plan, { params, gradients }, { compiled, ...(onProgress && { onProgress }) });
       })();
     replays.set(key, created); // last = most recently used
@@ -147,8 +159,8 @@ export async function createWgslEngine({
   const lastSize = 4 * (segments.at(-1)!.end - segments.at(-1)!.start);
   const last = segments.length - 1;
 
-  const gradientOf = async (batch: Batch, gradient: Float32Array): Promise<number> => {
-    const replay = await replayFor("gradient", batch.batchSize);
+  const gradientOf = async (batch: Batch, gradient: Float32Array, stored: Storage): Promise<number> => {
+    const replay = await replayFor("gradient", batch.batchSize, stored);
     let loss = NaN;
     await run(
       replay,
@@ -185,7 +197,11 @@ export async function createWgslEngine({
 
     gradient: async (batch, gradient): Promise<Loss> => {
       const tokens = checkBatch(spec, batch);
-      return { lossSum: await gradientOf(batch, gradient), tokens };
+      const lossSum = await gradientOf(batch, gradient, storage);
+      if (storage === "f32" || allFinite(lossSum, gradient)) return { lossSum, tokens };
+      // What is beyond f16. Always the same way, so that the same batch has the same bits whatever came before it.
+      onOverflow?.(++overflows);
+      return { lossSum: await gradientOf(batch, gradient, "f32"), tokens };
     },
 
     loss: async (batch): Promise<Loss> => {
@@ -246,6 +262,13 @@ export async function createWgslEngine({
     }
   };
   return { ...whole, gradient, lastStepMs: () => fitting.lastStepMs?.() ?? 0 };
+}
+
+/** One that is not finite makes the sum so; f32 that are finite never do, in f64. */
+function allFinite(lossSum: number, gradient: Float32Array): boolean {
+  let sum = lossSum;
+  for (let i = 0; i < gradient.length; i++) sum += gradient[i]!;
+  return Number.isFinite(sum);
 }
 
 function lossFrom(buffer: GPUBuffer, offset: number): number {

@@ -15,7 +15,7 @@ import { aligned, type Lifetime, planMemory } from "./memory.ts";
 import { parseSlice } from "./names.ts";
 import type { ShaderContext, ShaderLimits } from "./shader.ts";
 import { split } from "./split.ts";
-import { shareStorage } from "./storage.ts";
+import { halfValues, shareStorage } from "./storage.ts";
 import { PLAIN, type Variant } from "./variant.ts";
 
 export type PlanLimits = ShaderLimits & { readonly maxBindingBytes: number; readonly maxBufferBytes: number };
@@ -75,13 +75,30 @@ export type PlanOptions = {
   readonly dropout: number;
   /** What the device has beyond the plain step. */
   readonly variant?: Variant;
+  /** With f16: what gradients are multiplied by on their way, a power of two. */
+  readonly lossScale?: number;
 };
 
+/**
+ * Of a sum over tokens, a row's gradient of the logits is at most 1 and, with a vocabulary of 50,000, mostly 2e-5: with this factor both
+ * are far from the ends of f16, 65,504 and 6e-5 (6e-8 with fewer digits).
+ */
+export const LOSS_SCALE = 1024;
+
 /** @throws Error for what has no kernel, or does not fit the limits. */
-export function compile(graph: Graph, { layout, limits, dropout, variant = PLAIN }: PlanOptions): Plan {
+export function compile(
+  graph: Graph,
+  { layout, limits, dropout, variant = PLAIN, lossScale = LOSS_SCALE }: PlanOptions,
+): Plan {
   const fused = fuse(split(cleanUp(graph), limits.maxBindingBytes), limits);
   const fixed = fixedPlaces(fused, layout, limits);
-  const { storageOf } = shareStorage(fused, (id) => fixed.places.has(id));
+  const isFixed = (id: ValueId): boolean => fixed.places.has(id);
+  const halves = variant.storage === "f16" ? halfValues(fused, isFixed) : new Set<ValueId>();
+  const { storageOf } = shareStorage(fused, isFixed, halves);
+  const isHalf = (id: ValueId): boolean => halves.has(storageOf(id));
+  const gradients = new Set(
+    Object.entries(fused.outputs).flatMap(([name, id]) => (name.startsWith(GRADIENT) ? [id] : [])),
+  );
   const context: ShaderContext = {
     values: fused.values,
     constants: fused.constants,
@@ -91,10 +108,14 @@ export function compile(graph: Graph, { layout, limits, dropout, variant = PLAIN
     limits,
     subgroups: variant.subgroups,
     alone: variant.alone,
+    isHalf,
+    lossScale: variant.storage === "f16" ? lossScale : 1,
+    isGradient: (id) => gradients.has(storageOf(id)),
   };
   const kernels = fused.ops.flatMap((op) => lowerOp(op, context));
-  const bytesOf = (id: ValueId) => 4 * sizeOf(fused.values[id]?.shape ?? []);
-  const lifetimes = lifetimesOf(kernels, { fused, storageOf, isFixed: (id) => fixed.places.has(id), bytesOf });
+  // A binding is a multiple of 4 bytes.
+  const bytesOf = (id: ValueId) => 4 * Math.ceil(sizeOf(fused.values[id]?.shape ?? []) / (isHalf(id) ? 2 : 1));
+  const lifetimes = lifetimesOf(kernels, { fused, storageOf, isFixed, bytesOf });
   const memory = planMemory(lifetimes, limits.maxBufferBytes);
   const placeOf = (id: ValueId): Place => {
     const storage = storageOf(id);

@@ -8,7 +8,8 @@ import type { Step } from "./fused.ts";
 /** Elements that a thread handles at once: 4 where every extent that matters is a multiple of 4. */
 export type Lanes = 1 | 4;
 
-export type ElementType = "f32" | "vec4<f32>" | "i32" | "u32";
+type FloatType = "f32" | "vec4<f32>";
+type ElementType = FloatType | "i32" | "u32";
 
 /** What kernels are written against. */
 export type ShaderContext = {
@@ -24,6 +25,14 @@ export type ShaderContext = {
   readonly subgroups: boolean;
   /** Whether threads work alone where they can. */
   readonly alone: boolean;
+  /** Stored as f16; in registers everything is f32. */
+  readonly isHalf: (id: ValueId) => boolean;
+  /**
+   * What gradients are multiplied by, a power of two: f16 has nothing below 6e-8. Those that the step is for
+   * (`isGradient`) are divided by it again where they are written, in f32 and therefore exactly.
+   */
+  readonly lossScale: number;
+  readonly isGradient: (id: ValueId) => boolean;
 };
 
 export type ShaderLimits = {
@@ -33,6 +42,12 @@ export type ShaderLimits = {
 };
 
 export type Binding = { readonly value: ValueId; readonly read: boolean; readonly write: boolean };
+
+/** An element of a value in f32, at an index in WGSL. */
+export type Reader = (index: string) => string;
+
+/** The statement that writes an f32 element, or adds to it. */
+export type Writer = (index: string, value: string, operator?: "=" | "+=") => string;
 
 /** Two views of one memory with different element types: the caller writes the kernel again with one lane. */
 export class LanesConflict extends Error {}
@@ -47,7 +62,26 @@ export class Shader {
     this.context = context;
   }
 
-  /** The name of a value's array in WGSL. Values that share memory share a binding: two could not be written. */
+  read(value: ValueId, type: FloatType): Reader {
+    const array = this.bind(value, type);
+    if (this.context.isHalf(value)) return (index) => `${type}(${array}[${index}])`;
+    const { lossScale, isGradient } = this.context;
+    if (lossScale !== 1 && isGradient(value)) return (index) => `(${array}[${index}] * ${literal(lossScale)})`;
+    return (index) => `${array}[${index}]`;
+  }
+
+  write(value: ValueId, type: FloatType): Writer {
+    const array = this.bind(value, type, true);
+    const { isHalf, lossScale, isGradient } = this.context;
+    const half = type === "f32" ? "f16" : "vec4<f16>";
+    const stored = (element: string): string => {
+      if (isHalf(value)) return `${half}(${element})`;
+      return lossScale !== 1 && isGradient(value) ? `(${element}) * ${literal(1 / lossScale)}` : element;
+    };
+    return (index, element, operator = "=") => `${array}[${index}] ${operator} ${stored(element)};`;
+  }
+
+  /** The name of a value's array in WGSL, whose floats are `read` and `write`'s to convert. Values that share memory share a binding: two could not be written. */
   bind(value: ValueId, type: ElementType, write = false): string {
     const storage = this.context.storageOf(value);
     const known = this.#bindings.findIndex((binding) => binding.storage === storage);
@@ -68,7 +102,7 @@ export class Shader {
   }
 
   /** A language extension that the device was asked for. */
-  enable(extension: "subgroups"): void {
+  enable(extension: "subgroups" | "f16"): void {
     this.#extensions.add(extension);
   }
 
@@ -84,18 +118,25 @@ export class Shader {
     return sizeOf(this.shape(id));
   }
 
+  bytes(id: ValueId): number {
+    return (this.context.isHalf(id) ? 2 : 4) * this.size(id);
+  }
+
   /** The module's text: what pipelines are told apart by, so nothing in it may name a layer. */
   source(body: string): string {
+    const { isReadOnly, isHalf } = this.context;
+    if (this.#bindings.some(({ value }) => isHalf(value))) this.enable("f16");
     const declarations = this.#bindings.map(({ value, type }, i) => {
-      const access = this.context.isReadOnly(value) ? "read" : "read_write";
-      return `@group(0) @binding(${i}) var<storage, ${access}> b${i}: array<${type}>;`;
+      const access = isReadOnly(value) ? "read" : "read_write";
+      const element = isHalf(value) ? type.replace("f32", "f16") : type;
+      return `@group(0) @binding(${i}) var<storage, ${access}> b${i}: array<${element}>;`;
     });
     const extensions = [...this.#extensions].map((name) => `enable ${name};`);
     return [...extensions, ...declarations, ...this.#functions.values(), body].join("\n");
   }
 }
 
-export function typeOf(lanes: Lanes): "f32" | "vec4<f32>" {
+export function typeOf(lanes: Lanes): FloatType {
   return lanes === 4 ? "vec4<f32>" : "f32";
 }
 
@@ -134,7 +175,7 @@ export function writeSteps(
     names.set(step.output, name);
   }
   for (const id of stores) {
-    lines.push(`${shader.bind(id, typeOf(position.lanes), true)}[${position.index}] = ${names.get(id)};`);
+    lines.push(shader.write(id, typeOf(position.lanes))(position.index, names.get(id) ?? ""));
   }
   return lines;
 }
@@ -208,15 +249,15 @@ function operand(
   const constant = shader.context.constants.get(id);
   if (constant !== undefined) return `${typeOf(lanes)}(${literal(constant)})`;
   const count = shader.size(id);
-  if (count === size) return `${shader.bind(id, typeOf(lanes))}[${index}]`;
-  if (count === 1) return `${typeOf(lanes)}(${shader.bind(id, "f32")}[0])`;
-  if (column && count === column.columns) return `${shader.bind(id, typeOf(lanes))}[${column.index}]`;
+  if (count === size) return shader.read(id, typeOf(lanes))(index);
+  if (count === 1) return `${typeOf(lanes)}(${shader.read(id, "f32")("0")})`;
+  if (column && count === column.columns) return shader.read(id, typeOf(lanes))(column.index);
   const shape = shader.shape(output);
   if (suffixOf(shader.shape(id), shape, size)) {
-    return `${shader.bind(id, typeOf(lanes))}[(${index}) % ${count / lanes}u]`;
+    return shader.read(id, typeOf(lanes))(`(${index}) % ${count / lanes}u`);
   }
   if (lanes === 4) throw new LanesConflict(`value ${id} is broadcast along the fastest axis`);
-  return `${shader.bind(id, "f32")}[${strided(shader.shape(id), shape, index)}]`;
+  return shader.read(id, "f32")(strided(shader.shape(id), shape, index));
 }
 
 /** Whether `from` repeats as a whole over `to`, as a bias does: leading axes of 1 left out, the rest the last axes of `to`. */
@@ -250,19 +291,20 @@ function gather(
   const [, width = 1] = shader.shape(table);
   const columns = width / lanes;
   const type = typeOf(lanes);
-  const [rows, names] = [shader.bind(table, type), shader.bind(ids, "i32")];
-  const id = `${names}[(${index}) / ${columns}u]`;
-  if (attributes["rows"] === undefined) return `${rows}[u32(${id}) * ${columns}u + (${index}) % ${columns}u]`;
+  const rows = shader.read(table, type);
+  const id = `${shader.bind(ids, "i32")}[(${index}) / ${columns}u]`;
+  if (attributes["rows"] === undefined) return rows(`u32(${id}) * ${columns}u + (${index}) % ${columns}u`);
   const first = Number(attributes["first"]);
   const count = Number(attributes["rows"]);
+  const name = `rowOf${shader.bind(table, type)}`;
   shader.define(
-    `rowOf${rows}`,
-    `fn rowOf${rows}(id: i32, column: u32) -> ${type} {
+    name,
+    `fn ${name}(id: i32, column: u32) -> ${type} {
   if (id < ${first} || id >= ${first + count}) { return ${type}(0.0); }
-  return ${rows}[u32(id - ${first}) * ${columns}u + column];
+  return ${rows(`u32(id - ${first}) * ${columns}u + column`)};
 }`,
   );
-  return `rowOf${rows}(${id}, (${index}) % ${columns}u)`;
+  return `${name}(${id}, (${index}) % ${columns}u)`;
 }
 
 /**

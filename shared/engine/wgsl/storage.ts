@@ -11,8 +11,27 @@ export type Storages = {
   readonly storageOf: (id: ValueId) => ValueId;
 };
 
-/** `isFixed`: values with a place of their own in an arena. */
-export function shareStorage(graph: FusedGraph, isFixed: (id: ValueId) => boolean): Storages {
+/**
+ * What may be stored as f16: the results of layers and their gradients. Sums of many stay f32: statistics, ln Σ exp, losses, what
+ * gradients of parameters are added up from; and what somebody reads from outside.
+ */
+export function halfValues(graph: FusedGraph, isFixed: (id: ValueId) => boolean): ReadonlySet<ValueId> {
+  const outside = new Set(Object.values(graph.outputs));
+  const halves = new Set<ValueId>();
+  for (const { core, stores } of graph.ops) {
+    if (core.kind === "columnSum" || core.kind === "embeddingGrad") continue;
+    const layer = core.kind === "crossEntropy" ? core.chunks.flatMap(({ dLogits }) => dLogits ?? []) : stores;
+    for (const id of layer) if (!isFixed(id) && !outside.has(id)) halves.add(id);
+  }
+  return halves;
+}
+
+/** `isFixed`: values with a place of their own in an arena; `halves`: those stored as f16. */
+export function shareStorage(
+  graph: FusedGraph,
+  isFixed: (id: ValueId) => boolean,
+  halves: ReadonlySet<ValueId> = new Set(),
+): Storages {
   const lastUse = new Map<ValueId, number>();
   for (const [i, op] of graph.ops.entries()) {
     for (const id of [...readsOf(op, graph.constants), ...writesOf(op)]) lastUse.set(id, i);
@@ -28,6 +47,8 @@ export function shareStorage(graph: FusedGraph, isFixed: (id: ValueId) => boolea
     for (const [from, to] of overwritable(op, graph)) {
       const [old, young] = [storageOf(from), storageOf(to)];
       if (isFixed(old) || taken.has(old) || taken.has(to) || old === young || (lastUse.get(old) ?? 0) > i) continue;
+      // What moves to a fixed place becomes f32 as a whole.
+      if (!isFixed(young) && halves.has(old) !== halves.has(young)) continue;
       taken.add(old).add(to);
       representative.set(old, young);
       lastUse.set(young, Math.max(lastUse.get(young) ?? 0, lastUse.get(to) ?? 0));

@@ -5,54 +5,15 @@ import { limitsOf } from "../../../shared/engine/wgsl/device.ts";
 import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
 import { compile, type Plan, type PlanLimits } from "../../../shared/engine/wgsl/plan.ts";
 import { chooseVariant } from "../../../shared/engine/wgsl/selfTest.ts";
-import { PLAIN, type Variant } from "../../../shared/engine/wgsl/variant.ts";
-import { createOnnxEngine } from "../../../worker-node/onnxEngine.ts";
+import { PLAIN, type Storage, type Variant } from "../../../shared/engine/wgsl/variant.ts";
 import { createEngineOn } from "../../../worker-node/webgpuEngine.ts";
 import { gpuTest, testDevice } from "../../support/dawn.ts";
-import { type EngineCase, engineCase, engineCases, relativeL2 } from "../../support/engineCases.ts";
+import { type EngineCase, engineCase, engineCases } from "../../support/engineCases.ts";
+import { errorOf, reference, resultOf, withBug } from "../../support/wgslResults.ts";
 
 const small = { kind: "gpt", layers: 1, heads: 1, bias: false, dropout: 0 } as const;
 const compiled = new Map<string, GPUComputePipeline>();
 afterAll(() => compiled.clear());
-
-/** The gradient, and behind it the loss. */
-async function resultOf(
-  engine: Pick<WgslEngine, "load" | "gradient" | "dispose">,
-  { layout, params, batch }: EngineCase,
-): Promise<Float32Array> {
-  await engine.load(params);
-  const gradient = new Float32Array(layout.length);
-  const { lossSum } = await engine.gradient(batch, gradient);
-  await engine.dispose();
-  const whole = new Float32Array(layout.length + 1);
-  whole.set(gradient);
-  whole[layout.length] = lossSum;
-  return whole;
-}
-
-const references = new Map<EngineCase, Promise<Float32Array>>();
-
-function reference(given: EngineCase): Promise<Float32Array> {
-  const { spec, layout } = given;
-  const found = references.get(given) ?? createOnnxEngine({ spec, layout, threads: 1 }).then((onnx) => resultOf(onnx, given)); // prettier-ignore
-  references.set(given, found);
-  return found;
-}
-
-/** Of the gradient or of the loss, whichever is farther off. */
-function errorOf(found: Float32Array, expected: Float32Array): number {
-  return Math.max(relativeL2(found.slice(0, -1), expected.slice(0, -1)), relativeL2(found.slice(-1), expected.slice(-1))); // prettier-ignore
-}
-
-/** The plan with one change to the first text of a kernel whose name begins so and that has `from`. */
-function withBug(plan: Plan, kernel: string, from: string, to: string): Plan {
-  const planted = plan.pipelines.findIndex(
-    (code, i) =>
-      code.includes(from) && plan.dispatches.some(({ pipeline, name }) => pipeline === i && name.startsWith(kernel)),
-  );
-  expect(planted, `no kernel "${kernel}" has the text "${from}"`).toBeGreaterThanOrEqual(0);
-  return { ...plan, pipelines: plan.pipelines.map((code, i) => (i === planted ? code.replace(from, to) : code)) };
-}
 
 const withSubgroups: Variant = { ...PLAIN, subgroups: true };
 
@@ -148,7 +109,14 @@ describe("threads alone", () => {
     const opened = await testDevice();
     const create = vi.fn<() => Promise<WgslEngine>>();
     const { spec, layout } = engineCases[0]!;
-    const choice = await chooseVariant({ opened: { ...opened, isSoftware: true }, create, spec, layout, batchSize: 2 });
+    const choice = await chooseVariant({
+      opened: { ...opened, isSoftware: true },
+      create,
+      spec,
+      layout,
+      batchSize: 2,
+      storage: "f16",
+    });
     expect(choice).toEqual({ variant: alone, refused: [] });
     expect(create).not.toHaveBeenCalled();
   });
@@ -157,7 +125,7 @@ describe("threads alone", () => {
 describe("the self-test", () => {
   const { spec, layout } = engineCases[0]!;
 
-  async function choiceWith(change: (plan: Plan) => Plan): ReturnType<typeof chooseVariant> {
+  async function choiceWith(change: (plan: Plan) => Plan, storage: Storage = "f32"): ReturnType<typeof chooseVariant> {
     const opened = await testDevice();
     const limits = limitsOf(opened.device);
     const create = (variant: Variant): Promise<WgslEngine> =>
@@ -171,12 +139,25 @@ describe("the self-test", () => {
         },
       });
     // As if the adapter were a GPU: software is not asked.
-    return chooseVariant({ opened: { ...opened, isSoftware: false }, create, spec, layout, batchSize: 2 });
+    return chooseVariant({
+      opened: { ...opened, isSoftware: false },
+      create,
+      spec,
+      layout,
+      batchSize: 2,
+      storage,
+    });
   }
 
   gpuTest("takes subgroups where the device has them", async () => {
     expect((await testDevice()).device.features.has("subgroups")).toBe(true);
     expect(await choiceWith((plan) => plan)).toEqual({ variant: withSubgroups, refused: [] });
+  });
+
+  gpuTest("says of a device without f16 that it has none, where the run allows f16", async () => {
+    const has = (await testDevice()).device.features.has("shader-f16");
+    const { refused } = await choiceWith((plan) => plan, "f16");
+    expect(refused).toEqual(has ? [] : ["its 16-bit floats: it has none"]);
   });
 
   gpuTest("stays plain where they compute wrong numbers, and says which", async () => {

@@ -4,7 +4,16 @@
  * computes probabilities from it again. 64 threads, 8×8, each with 4×4 of a tile of scores.
  */
 import type { FusedOp } from "../fused.ts";
-import { defineDropout, type Lanes, literal, Shader, type ShaderContext, typeOf } from "../shader.ts";
+import {
+  defineDropout,
+  type Lanes,
+  literal,
+  type Reader,
+  Shader,
+  type ShaderContext,
+  typeOf,
+  type Writer,
+} from "../shader.ts";
 import type { ValueId } from "../../graph.ts";
 import { each, finishKernel, inARow, type Kernel } from "./kernel.ts";
 
@@ -18,8 +27,8 @@ export function attentionKernel(context: ShaderContext, { core }: FusedOp, most:
   const { batch, heads, length, features, tiles } = shape;
   const shader = new Shader(context);
   qkvReader(shader, core.qkv, shape);
-  const out = shader.bind(core.result, typeOf(shape.lanes), true);
-  const logSumExp = core.logSumExp === null ? null : shader.bind(core.logSumExp, "f32", true);
+  const out = shader.write(core.result, typeOf(shape.lanes));
+  const logSumExp = core.logSumExp === null ? null : shader.write(core.logSumExp, "f32");
   const keep = dropoutOf(shader, core.keys, shape);
   const chunks = Math.ceil(features / TILE);
   const body = `${memory()}
@@ -43,7 +52,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     ${eachAccumulator("o", chunks, (name, r) => `${name} *= shrink[${r}];`)}
     ${accumulate("o", chunks, part(2, "keys"))}
   }
-  ${logSumExp === null ? "" : `if (tx == 0u) { ${each(4, (r) => `${when(`queries[${r}]`, length)} { ${logSumExp}[head * ${length}u + queries[${r}]] = most[${r}] + log(sum[${r}]); }`)} }`}
+  ${logSumExp === null ? "" : `if (tx == 0u) { ${each(4, (r) => `${when(`queries[${r}]`, length)} { ${logSumExp(`head * ${length}u + queries[${r}]`, `most[${r}] + log(sum[${r}])`)} }`)} }`}
   ${eachAccumulator("o", chunks, (name, r, c) => store(out, `sampleStart * ${heads * features}u + headStart + queries[${r}] * ${heads * features}u`, `${name} / sum[${r}]`, `queries[${r}]`, c, shape))}
 }`;
   const { workgroups } = inARow(batch * heads * tiles);
@@ -71,9 +80,9 @@ export function attentionGradKernels(context: ShaderContext, { core }: FusedOp, 
   qkvReader(byQuery, core.qkv, shape);
   outReader(byQuery, "readGrad", core.dy, shape);
   outReader(byQuery, "readOut", core.out, shape);
-  const lse = byQuery.bind(core.logSumExp, "f32");
-  const along = byQuery.bind(core.along, "f32", true);
-  const dq = byQuery.bind(core.result, typeOf(shape.lanes), true);
+  const lse = byQuery.read(core.logSumExp, "f32");
+  const along = byQuery.write(core.along, "f32");
+  const dq = byQuery.write(core.result, typeOf(shape.lanes));
   const keepQ = dropoutOf(byQuery, core.keys, shape);
   const queryBody = `${memory()}
 @compute @workgroup_size(${THREADS})
@@ -85,9 +94,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     ${each(4, (r) => `own[${r}] += dot(readGrad(sampleStart, headStart, queries[${r}], f), readOut(sampleStart, headStart, queries[${r}], f));`)}
   }
   let parallel = across(lane, own, false);
-  if (tx == 0u) { ${each(4, (r) => `${when(`queries[${r}]`, length)} { ${along}[head * ${length}u + queries[${r}]] = parallel[${r}]; }`)} }
+  if (tx == 0u) { ${each(4, (r) => `${when(`queries[${r}]`, length)} { ${along(`head * ${length}u + queries[${r}]`, `parallel[${r}]`)} }`)} }
   let row = vec4<u32>(head * ${length}u) + min(queries, vec4<u32>(${length - 1}u));
-  let normaliser = vec4<f32>(${each(4, (r) => `${lse}[row[${r}]]`, ", ")});
+  let normaliser = vec4<f32>(${each(4, (r) => lse(`row[${r}]`), ", ")});
   ${accumulators("o", chunks)}
   for (var block = 0u; block <= tile; block++) {
     let keys = block * ${TILE}u;
@@ -109,9 +118,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   const byKey = new Shader(context);
   qkvReader(byKey, core.qkv, shape);
   outReader(byKey, "readGrad", core.dy, shape);
-  const lseK = byKey.bind(core.logSumExp, "f32");
-  const alongK = byKey.bind(core.along, "f32");
-  const dkv = byKey.bind(core.result, typeOf(shape.lanes), true);
+  const lseK = byKey.read(core.logSumExp, "f32");
+  const alongK = byKey.read(core.along, "f32");
+  const dkv = byKey.write(core.result, typeOf(shape.lanes));
   const keepK = dropoutOf(byKey, core.keys, shape);
   const keyBody = `${memory()}
 @compute @workgroup_size(${THREADS})
@@ -130,9 +139,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
       (j) => `let query${j} = queries + tx * 4u + ${j}u;
     let row${j} = head * ${length}u + min(query${j}, ${length - 1}u);
     let valid${j} = (vec4<u32>(query${j}) >= keys)${andInside(`query${j}`, length)};
-    let p${j} = select(vec4<f32>(), exp(clamp(s${j} * ${scale} - ${lseK}[row${j}], vec4<f32>(-88.0), vec4<f32>(0.5))), valid${j});
+    let p${j} = select(vec4<f32>(), exp(clamp(s${j} * ${scale} - ${lseK(`row${j}`)}, vec4<f32>(-88.0), vec4<f32>(0.5))), valid${j});
     ${core.keys === null ? "" : `let m${j} = vec4<f32>(1.0)${keepK(`vec4<u32>(query${j})`, "keys")};`}
-    let ds${j} = p${j} * (d${j}${core.keys === null ? "" : ` * m${j}`} - ${alongK}[row${j}]) * ${scale};
+    let ds${j} = p${j} * (d${j}${core.keys === null ? "" : ` * m${j}`} - ${alongK(`row${j}`)}) * ${scale};
     weights[(tx * 4u + ${j}u) * 8u + ty] = p${j}${core.keys === null ? "" : ` * m${j}`};`,
     )}
     ${accumulate("v", chunks, grad("queries"))}
@@ -282,7 +291,7 @@ function beyond({ length, features }: Pick<Heads, "length" | "features">): strin
 
 /** Four features of a row that exists, to `start` + feature. */
 function store(
-  array: string,
+  array: Writer,
   start: string,
   value: string,
   row: string,
@@ -293,9 +302,9 @@ function store(
   const feature = `(${chunk * TILE}u + tx * 4u)`;
   const write =
     lanes === 4
-      ? `${array}[(${start} + ${feature}) / 4u] = ${value};`
+      ? array(`(${start} + ${feature}) / 4u`, value)
       : `let value = ${value};
-      ${each(4, (i) => `if (${feature} + ${i}u < ${features}u) { ${array}[${start} + ${feature} + ${i}u] = value[${i}]; }`)}`;
+      ${each(4, (i) => `if (${feature} + ${i}u < ${features}u) { ${array(`${start} + ${feature} + ${i}u`, `value[${i}]`)} }`)}`;
   const checks = [...inside(row, length), ...inside(feature, features)];
   return checks.length === 0 ? `{ ${write} }` : `if (${checks.join(" && ")}) { ${write} }`;
 }
@@ -303,36 +312,36 @@ function store(
 function qkvReader(shader: Shader, qkv: ValueId, { length, features, heads, lanes }: Heads): void {
   const row = 3 * heads * features;
   const at = `(sample + row) * ${row}u + piece * ${heads * features}u + head + f`;
-  const array = shader.bind(qkv, typeOf(lanes));
+  const element = shader.read(qkv, typeOf(lanes));
   shader.define(
     "readQkv",
     `fn readQkv(sample: u32, head: u32, piece: u32, row: u32, f: u32) -> vec4<f32> {
   ${beyond({ length, features })}
-  ${four(array, at, features, lanes)}
+  ${four(element, at, features, lanes)}
 }`,
   );
 }
 
 /** Reads rows of [B·T, d]. */
 function outReader(shader: Shader, name: string, value: ValueId, { length, features, heads, lanes }: Heads): void {
-  const array = shader.bind(value, typeOf(lanes));
+  const element = shader.read(value, typeOf(lanes));
   shader.define(
     name,
     `fn ${name}(sample: u32, head: u32, row: u32, f: u32) -> vec4<f32> {
   ${beyond({ length, features })}
-  ${four(array, `(sample + row) * ${heads * features}u + head + f`, features, lanes)}
+  ${four(element, `(sample + row) * ${heads * features}u + head + f`, features, lanes)}
 }`,
   );
 }
 
 /** Four features from element `at`, zeros beyond the head's last. */
-function four(array: string, at: string, features: number, lanes: Lanes): string {
-  if (lanes === 4) return `return ${array}[(${at}) / 4u];`;
+function four(element: Reader, at: string, features: number, lanes: Lanes): string {
+  if (lanes === 4) return `return ${element(`(${at}) / 4u`)};`;
   return `let i = ${at};
-  var values = vec4<f32>(${array}[i], 0.0, 0.0, 0.0);
-  if (f + 1u < ${features}u) { values.y = ${array}[i + 1u]; }
-  if (f + 2u < ${features}u) { values.z = ${array}[i + 2u]; }
-  if (f + 3u < ${features}u) { values.w = ${array}[i + 3u]; }
+  var values = vec4<f32>(${element("i")}, 0.0, 0.0, 0.0);
+  if (f + 1u < ${features}u) { values.y = ${element("i + 1u")}; }
+  if (f + 2u < ${features}u) { values.z = ${element("i + 2u")}; }
+  if (f + 3u < ${features}u) { values.w = ${element("i + 3u")}; }
   return values;`;
 }
 

@@ -41,15 +41,15 @@ export function columnSumOf(
   const down = threads / across;
   const names = new Map<ValueId, string>();
   const lines = writeSteps(shader, prologue, [], { lanes, size, index: "i" }, names);
-  const element = names.get(input) ?? `${shader.bind(input, T)}[i]`;
+  const element = names.get(input) ?? shader.read(input, T)("i");
   // Neighbours have different columns: only where there is but one is a subgroup's sum a column's.
   if (down === 1) defineReduce(shader, 1, sumOf(T));
   else if (across === 1 && context.subgroups) defineReduce(shader, THREADS, sumOf(T));
   else shader.define("reduce", downwards(T, across));
-  const results = outputs.map((id) => shader.bind(id, T, true));
+  const results = outputs.map((id) => shader.write(id, T));
   const stores = results.map(
-    (name, i) =>
-      `if (column >= ${(i * part) / lanes}u && column < ${((i + 1) * part) / lanes}u) { ${name}[column - ${(i * part) / lanes}u] = sum; }`,
+    (write, i) =>
+      `if (column >= ${(i * part) / lanes}u && column < ${((i + 1) * part) / lanes}u) { ${write(`column - ${(i * part) / lanes}u`, "sum")} }`,
   );
   const { workgroups, at } = inARow(Math.ceil(count / across));
   const body = `@compute @workgroup_size(${threads})

@@ -4,26 +4,28 @@
  * A vocabulary cut into chunks takes a kernel for each chunk's share of maximum and sum, then one for each chunk's gradient.
  */
 import type { FusedOp } from "../fused.ts";
-import { type Lanes, literal, Shader, type ShaderContext, typeOf } from "../shader.ts";
+import { type Lanes, literal, type Reader, Shader, type ShaderContext, typeOf, type Writer } from "../shader.ts";
 import { defineReduce, finishKernel, forEachRow, type Kernel, type Reduction } from "./kernel.ts";
 
 export function crossEntropyKernels(context: ShaderContext, { core }: FusedOp, most: Lanes): Kernel[] {
   if (core.kind !== "crossEntropy") throw new Error(`a loss's kernel for ${core.kind}`);
-  const { chunks, targets, result, state, scale } = core;
+  const { chunks, targets, result, state } = core;
+  const scale = core.scale * context.lossScale;
   const sums = chunks.map(({ logits, dLogits, first }, i) => {
     const { shader, rows, columns, lanes, count, chunk, threads, workgroups, head } = open(context, logits, most);
     const labels = shader.bind(targets, "i32");
-    const loss = i === chunks.length - 1 ? shader.bind(result, "f32", true) : "";
-    const memory = state === null ? "" : shader.bind(state, "f32", true);
-    const gradient = state === null && dLogits !== null ? shader.bind(dLogits, typeOf(lanes), true) : "";
+    const loss = i === chunks.length - 1 ? shader.write(result, "f32") : null;
+    const memory = state === null ? null : shader.write(state, "f32");
+    const gradient = state === null && dLogits !== null ? shader.write(dLogits, typeOf(lanes)) : null;
     defineReduce(shader, threads, LOG_SUM_EXP);
     shader.define("merge", MERGE);
     if (context.subgroups) shader.define("mergeSubgroup", MERGE_SUBGROUP);
-    const begin = i === 0 ? "vec3<f32>(LOWEST, 0.0, 0.0)" : `vec3<f32>(${memory}[row * 3u], ${memory}[row * 3u + 1u], ${memory}[row * 3u + 2u])`; // prettier-ignore
+    const before = i === 0 || state === null ? null : shader.read(state, "f32");
+    const begin = before === null ? "vec3<f32>(LOWEST, 0.0, 0.0)" : `vec3<f32>(${[0, 1, 2].map((n) => before(stateAt(n))).join(", ")})`; // prettier-ignore
     const body = `${head}
   var own = vec2<f32>(LOWEST, 0.0);
   for (var column = lane; column < ${count}u; column += ${threads}u) {
-    let x = ${chunk}[row * ${count}u + column];
+    let x = ${chunk(`row * ${count}u + column`)};
     ${eachLane(lanes, (x) => `own = merge(own, vec2<f32>(${x}, 1.0));`)}
   }
   let before = ${begin};
@@ -32,12 +34,12 @@ export function crossEntropyKernels(context: ShaderContext, { core }: FusedOp, m
   var chosen = before.z;
   if (label >= ${first} && label < ${first + columns}) {
     let at = row * ${columns}u + u32(label - ${first});
-    chosen = ${lanes === 4 ? `${chunk}[at / 4u][at % 4u]` : `${chunk}[at]`};
+    chosen = ${lanes === 4 ? `${chunk("at / 4u")}[at % 4u]` : chunk("at")};
   }
   let logSumExp = whole.x + log(whole.y);
-  ${memory === "" ? "" : `if (lane == 0u) { ${memory}[row * 3u] = whole.x; ${memory}[row * 3u + 1u] = whole.y; ${memory}[row * 3u + 2u] = chosen; }`}
-  ${loss === "" ? "" : `if (lane == 0u) { ${loss}[row] = select(0.0f, logSumExp - chosen, label >= 0); }`}
-  ${gradient === "" ? "" : `${threads === 1 ? "" : "storageBarrier();"}\n  ${gradientLoop({ chunk, gradient, lanes, count, threads, first, scale })}`}
+  ${memory === null ? "" : `if (lane == 0u) { ${["whole.x", "whole.y", "chosen"].map((value, n) => memory(stateAt(n), value)).join(" ")} }`}
+  ${loss === null ? "" : `if (lane == 0u) { ${loss("row", "select(0.0f, logSumExp - chosen, label >= 0)")} }`}
+  ${gradient === null ? "" : `${threads === 1 ? "" : "storageBarrier();"}\n  ${gradientLoop({ chunk, gradient, lanes, count, threads, first, scale })}`}
 }`;
     const name = `crossEntropy ${rows}×${columns}`;
     return finishKernel(shader, { name, workgroups, flops: 8 * rows * columns, body });
@@ -47,11 +49,11 @@ export function crossEntropyKernels(context: ShaderContext, { core }: FusedOp, m
     if (dLogits === null) return [];
     const { shader, rows, columns, lanes, count, chunk, threads, workgroups, head } = open(context, logits, most);
     const labels = shader.bind(targets, "i32");
-    const memory = shader.bind(state, "f32");
-    const gradient = shader.bind(dLogits, typeOf(lanes), true);
+    const memory = shader.read(state, "f32");
+    const gradient = shader.write(dLogits, typeOf(lanes));
     const body = `${head}
   let label = ${labels}[row];
-  let logSumExp = ${memory}[row * 3u] + log(${memory}[row * 3u + 1u]);
+  let logSumExp = ${memory(stateAt(0))} + log(${memory(stateAt(1))});
   ${gradientLoop({ chunk, gradient, lanes, count, threads, first, scale })}
 }`;
     const name = `crossEntropyGrad ${rows}×${columns}`;
@@ -90,9 +92,14 @@ function open(context: ShaderContext, logits: number, most: Lanes) {
     columns,
     lanes,
     count,
-    chunk: shader.bind(logits, typeOf(lanes)),
+    chunk: shader.read(logits, typeOf(lanes)),
     ...forEachRow(context, { rows, work: count }),
   };
+}
+
+/** Maximum, Σ exp and chosen logit of the workgroup's row. */
+function stateAt(n: number): string {
+  return n === 0 ? "row * 3u" : `row * 3u + ${n}u`;
 }
 
 /** scale·(softmax − onehot) in counted rows, 0 elsewhere. */
@@ -105,8 +112,8 @@ function gradientLoop({
   first,
   scale,
 }: {
-  chunk: string;
-  gradient: string;
+  chunk: Reader;
+  gradient: Writer;
   lanes: Lanes;
   count: number;
   threads: number;
@@ -119,9 +126,9 @@ function gradientLoop({
   const chosen = lanes === 4 ? `vec4<i32>(label) == vec4<i32>(${index}) + vec4<i32>(0, 1, 2, 3)` : `label == ${index}`;
   return `for (var column = lane; column < ${count}u; column += ${threads}u) {
     let i = row * ${count}u + column;
-    let p = exp(max(${chunk}[i] - logSumExp, ${T}(-88.0)));
+    let p = exp(max(${chunk("i")} - logSumExp, ${T}(-88.0)));
     let difference = p - select(${T}(0.0), ${T}(1.0), ${chosen});
-    ${gradient}[i] = select(${T}(0.0), difference * ${literal(scale)}, label >= 0);
+    ${gradient("i", `select(${T}(0.0), difference * ${literal(scale)}, label >= 0)`)}
   }`;
 }
 

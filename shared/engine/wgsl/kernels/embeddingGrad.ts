@@ -17,9 +17,9 @@ export function embeddingGradKernels(context: ShaderContext, { core }: FusedOp, 
   const lanes: Lanes = most === 4 && width % 4 === 0 ? 4 : 1;
   const T = typeOf(lanes);
   const count = width / lanes;
-  const from = shader.bind(dy, T);
-  shader.bind(result, T);
-  const table = shader.bind(result, T, true);
+  const from = shader.read(dy, T);
+  shader.read(result, T);
+  const table = shader.write(result, T);
   const list = shader.bind(segments, "i32");
   const threads = threadsFor(count, 256);
   // At most one segment a token.
@@ -35,9 +35,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   for (var column = lane; column < ${count}u; column += ${threads}u) {
     var sum = ${T}();
     for (var n = begin; n < end; n++) {
-      sum += ${from}[u32(${list}[${2 * tokens + 2}u + n]) * ${count}u + column];
+      sum += ${from(`u32(${list}[${2 * tokens + 2}u + n]) * ${count}u + column`)};
     }
-    ${table}[u32(row) * ${count}u + column] += sum;
+    ${table(`u32(row) * ${count}u + column`, "sum", "+=")}
   }
 }`;
   const name = `embeddingGrad ${rows}×${width}`;
@@ -53,13 +53,13 @@ function start(
   const shader = new Shader(context);
   const size = shader.size(result);
   const lanes: Lanes = most === 4 && size % 4 === 0 ? 4 : 1;
-  const table = shader.bind(result, typeOf(lanes), true);
-  const from = addend === null ? `${typeOf(lanes)}()` : `${shader.bind(addend, typeOf(lanes))}[i]`;
+  const table = shader.write(result, typeOf(lanes));
+  const from = addend === null ? `${typeOf(lanes)}()` : shader.read(addend, typeOf(lanes))("i");
   const { workgroups, at } = inARow(Math.ceil(size / lanes / 256));
   const body = `@compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = ${at} * 256u + lane;
-  if (i < ${size / lanes}u) { ${table}[i] = ${from}; }
+  if (i < ${size / lanes}u) { ${table("i", from)} }
 }`;
   return finishKernel(shader, { name: `${addend === null ? "clear" : "copy"} ${size}`, workgroups, flops: 0, body });
 }

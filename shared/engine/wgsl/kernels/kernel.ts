@@ -1,5 +1,4 @@
 /** @file What every kernel file returns: its text, what it binds, how many workgroups, and what it costs. */
-import { sizeOf } from "../../../numerics/layout.ts";
 import type { Binding, Shader, ShaderContext } from "../shader.ts";
 
 export type Kernel = {
@@ -44,7 +43,7 @@ export function finishKernel(
 ): Kernel {
   const wgsl = shader.source(body);
   const bindings = shader.bindings();
-  const bytes = bindings.reduce((sum, binding) => sum + times(binding) * 4 * sizeOf(shader.shape(binding.value)), 0);
+  const bytes = bindings.reduce((sum, binding) => sum + times(binding) * shader.bytes(binding.value), 0);
   return { ...rest, wgsl, bindings, bytes };
 }
 

@@ -14,13 +14,13 @@ export function layerNormKernel(context: ShaderContext, { core, steps, stores }:
   const { threads, workgroups, head } = forEachRow(context, { rows, work: count });
   const perThread = Math.ceil(count / threads);
   const T = typeOf(lanes);
-  const x = shader.bind(core.x, T);
-  const gain = shader.bind(core.gain, T);
-  const statistics = core.statistics === null ? null : shader.bind(core.statistics, "f32", true);
+  const x = shader.read(core.x, T);
+  const gain = shader.read(core.gain, T);
+  const statistics = core.statistics === null ? null : shader.write(core.statistics, "f32");
   defineReduce(shader, threads, sumOf("f32"));
   const position = { lanes, size: rows * width, index: "i", column: { index: "column", columns: width } } as const;
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
-  const element = `${x}[row * ${count}u + column]`;
+  const element = x(`row * ${count}u + column`);
   const held = context.alone ? element : "held[p]";
   const body = `${head}
   ${context.alone ? "" : `var held: array<${T}, ${perThread}>;`}
@@ -30,8 +30,8 @@ export function layerNormKernel(context: ShaderContext, { core, steps, stores }:
   var squares = 0.0f;
   ${forColumns(perThread, threads, count, `let d = ${held} - mean; squares += ${dot("d", "d", lanes)};`)}
   let scale = inverseSqrt(reduce(lane, squares) * ${literal(1 / width)} + ${literal(LAYER_NORM_EPSILON)});
-  ${statistics === null ? "" : `if (lane == 0u) { ${statistics}[row * 2u] = mean; ${statistics}[row * 2u + 1u] = scale; }`}
-  ${forColumns(perThread, threads, count, `let i = row * ${count}u + column;\n    let value = (${held} - mean) * scale * ${gain}[column];\n    ${lines.join("\n    ")}`)}
+  ${statistics === null ? "" : `if (lane == 0u) { ${statistics("row * 2u", "mean")} ${statistics("row * 2u + 1u", "scale")} }`}
+  ${forColumns(perThread, threads, count, `let i = row * ${count}u + column;\n    let value = (${held} - mean) * scale * ${gain("column")};\n    ${lines.join("\n    ")}`)}
 }`;
   return finishKernel(shader, { name: `layerNorm ${rows}×${width}`, workgroups, flops: 8 * rows * width, body });
 }
@@ -49,9 +49,9 @@ export function layerNormGradKernels(context: ShaderContext, { core, steps, stor
   const { threads, workgroups, head } = forEachRow(context, { rows: groups, work: count, name: "number" });
   const perThread = Math.ceil(count / threads);
   const T = typeOf(lanes);
-  const [dy, x, gain] = [core.dy, core.x, core.gain].map((id) => shader.bind(id, T));
-  const statistics = shader.bind(core.statistics, "f32");
-  const partial = shader.bind(core.partial, T, true);
+  const [dy, x, gain] = [shader.read(core.dy, T), shader.read(core.x, T), shader.read(core.gain, T)];
+  const statistics = shader.read(core.statistics, "f32");
+  const partial = shader.write(core.partial, T);
   defineReduce(shader, threads, sumOf("vec2<f32>"));
   const position = { lanes, size: rows * width, index: "i", column: { index: "column", columns: width } } as const;
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
@@ -63,16 +63,16 @@ export function layerNormGradKernels(context: ShaderContext, { core, steps, stor
   var gains: array<${T}, ${perThread}>;
   ${sums === 2 ? `var biases: array<${T}, ${perThread}>;` : ""}
   for (var row = number * ${perGroup}u; row < ${end}; row++) {
-    let mean = ${statistics}[row * 2u];
-    let scale = ${statistics}[row * 2u + 1u];
+    let mean = ${statistics("row * 2u")};
+    let scale = ${statistics("row * 2u + 1u")};
     var sum = vec2<f32>();
     ${forColumns(
       perThread,
       threads,
       count,
-      `let given = ${dy}[row * ${count}u + column];
-      let u = given * ${gain}[column];
-      let n = (${x}[row * ${count}u + column] - mean) * scale;
+      `let given = ${dy(`row * ${count}u + column`)};
+      let u = given * ${gain("column")};
+      let n = (${x(`row * ${count}u + column`)} - mean) * scale;
       weighted[p] = u;
       normalised[p] = n;
       gains[p] += given * n;
@@ -86,8 +86,8 @@ export function layerNormGradKernels(context: ShaderContext, { core, steps, stor
     perThread,
     threads,
     count,
-    `${partial}[number * ${sums * count}u + column] = gains[p];
-    ${sums === 2 ? `${partial}[number * ${sums * count}u + ${count}u + column] = biases[p];` : ""}`,
+    `${partial(`number * ${sums * count}u + column`, "gains[p]")}
+    ${sums === 2 ? partial(`number * ${sums * count}u + ${count}u + column`, "biases[p]") : ""}`,
   )}
 }`;
   const outputs = core.dBias === null ? [core.dGain] : [core.dGain, core.dBias];

@@ -31,16 +31,16 @@ export function reader(
   lanes: Lanes,
   isInside: boolean,
 ): void {
-  const array = shader.bind(value, typeOf(lanes));
+  const element = shader.read(value, typeOf(lanes));
   const start = batches > 1 ? `batch * ${(rows * columns) / lanes}u + ` : "";
   const inside =
     lanes === 4
-      ? `return ${array}[${start}row * ${columns / 4}u + column / 4u];`
+      ? `return ${element(`${start}row * ${columns / 4}u + column / 4u`)};`
       : `let i = ${start}row * ${columns}u + column;
-  var values = vec4<f32>(${array}[i], 0.0, 0.0, 0.0);
-  if (column + 1u < ${columns}u) { values.y = ${array}[i + 1u]; }
-  if (column + 2u < ${columns}u) { values.z = ${array}[i + 2u]; }
-  if (column + 3u < ${columns}u) { values.w = ${array}[i + 3u]; }
+  var values = vec4<f32>(${element("i")}, 0.0, 0.0, 0.0);
+  if (column + 1u < ${columns}u) { values.y = ${element("i + 1u")}; }
+  if (column + 2u < ${columns}u) { values.z = ${element("i + 2u")}; }
+  if (column + 3u < ${columns}u) { values.w = ${element("i + 3u")}; }
   return values;`;
   shader.define(
     name,

@@ -1,14 +1,15 @@
 import { describe, expect, test } from "vitest";
 import { compile, DEFAULT_LIMITS, type Plan } from "../../../../shared/engine/wgsl/plan.ts";
+import { PLAIN, type Variant } from "../../../../shared/engine/wgsl/variant.ts";
 import { stepGraph } from "../../../../shared/engine/stepGraph.ts";
 import { gptTensors } from "../../../../shared/model/gptTensors.ts";
 import { type ModelSpec, type Preset, presets } from "../../../../shared/model/spec.ts";
 import { layoutOf } from "../../../../shared/numerics/layout.ts";
 
-function planOf(preset: Preset, vocabulary: number, batchSize: number, dropout = 0): Plan {
+function planOf(preset: Preset, vocabulary: number, batchSize: number, dropout = 0, variant: Variant = PLAIN): Plan {
   const spec: ModelSpec = { kind: "gpt", ...presets[preset], vocabulary, dropout };
   const layout = layoutOf(gptTensors(spec));
-  return compile(stepGraph("gradient", spec, layout, batchSize), { layout, limits: DEFAULT_LIMITS, dropout });
+  return compile(stepGraph("gradient", spec, layout, batchSize), { layout, limits: DEFAULT_LIMITS, dropout, variant });
 }
 
 const total = (numbers: readonly number[]) => numbers.reduce((sum, number) => sum + number, 0);
@@ -32,6 +33,11 @@ describe.each([
     expect(JSON.parse(JSON.stringify(plan))).toEqual(plan);
   });
 });
+
+/** Bindings of what is not the plan's own memory, by dispatch. */
+function fixed({ dispatches }: Plan): unknown {
+  return dispatches.map(({ bindings }) => bindings.filter(({ arena }) => arena !== "activations"));
+}
 
 test("small moves at most 1.5 times the bytes of a fused step counted by hand", () => {
   const { layers, width: d, heads, context: T } = presets.small;
@@ -74,6 +80,27 @@ test("small moves at most 1.5 times the bytes of a fused step counted by hand", 
   const planned = total(planOf("small", V, B).dispatches.map(({ bytes }) => bytes));
   expect(planned / minimum).toBeLessThanOrEqual(1.5);
   expect(planned / minimum).toBeGreaterThanOrEqual(1);
+});
+
+describe("activations as f16", () => {
+  const whole = planOf("tiny", 65, 12);
+  const half = planOf("tiny", 65, 12, 0, { ...PLAIN, storage: "f16" });
+
+  test("take half the memory and half the bytes moved, as far as they are activations", () => {
+    expect(total(half.activationBytes) / total(whole.activationBytes)).toBeLessThan(0.52);
+    expect(total(half.dispatches.map(({ bytes }) => bytes))).toBeLessThan(0.55 * total(whole.dispatches.map(({ bytes }) => bytes))); // prettier-ignore
+    expect(half.dispatches.map(({ name }) => name)).toEqual(whole.dispatches.map(({ name }) => name));
+  });
+
+  test("parameters, gradients and inputs lie where they lay", () => {
+    expect(fixed(half)).toEqual(fixed(whole));
+    expect(half.outputs).toEqual(whole.outputs);
+  });
+
+  test("a plan without variants knows nothing of them", () => {
+    for (const code of whole.pipelines) expect(code).not.toMatch(/enable|f16|subgroup/);
+    expect(half.pipelines.some((code) => code.startsWith("enable f16;"))).toBe(true);
+  });
 });
 
 test("GPT-2 at 1×1024 keeps to WebGPU's default limits and fits 8 GB with AdamW's state", () => {
