@@ -189,6 +189,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     steps: spec.steps,
     codec,
     strict: spec.strict,
+    ...(spec.activations === "f16" && { activations: spec.activations }),
     manifestPath: `${CORPUS_PATH}${corpusId}/${MANIFEST_FILE}`,
   };
   const metrics = createMetrics();

@@ -35,6 +35,7 @@ const compute = createCompute({
       spec: run.model,
       layout,
       batchSize: choice.rows ?? run.unit,
+      storage: run.activations ?? "f32",
       force: choice.force,
       avoid: [...choice.avoid, ...refused],
       graphs: { url, fetchBytes },

@@ -16,8 +16,16 @@ if (port === null) throw new Error("compute.ts runs in a worker thread");
 const { threads, engine: preference } = workerData as ComputeData;
 
 const compute = createCompute({
-  createEngine: ({ model, unit }, layout, avoid) =>
-    createNodeEngine({ spec: model, layout, threads, preference, batchSize: unit, avoid }),
+  createEngine: ({ model, unit, activations }, layout, avoid) =>
+    createNodeEngine({
+      spec: model,
+      layout,
+      threads,
+      preference,
+      batchSize: unit,
+      storage: activations ?? "f32",
+      avoid,
+    }),
   fetchBytes,
   emit: (event, transfer = []) => port.postMessage(event, transfer),
   nowMs: () => performance.now(),

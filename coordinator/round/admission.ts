@@ -23,8 +23,17 @@ export const tolerances: Readonly<Record<Backend, number>> = {
 
 export type Verdict = { readonly admitted: true } | { readonly admitted: false; readonly reason: string };
 
-export function judge(layout: ParamLayout, backend: Backend, found: Answer, expected: Answer): Verdict {
-  const tolerance = tolerances[backend];
+/** In a run whose operator allows f16: measured up to 3e-3 for the worst tensor (docs/engine.md). */
+const HALF_TOLERANCE = 2e-2;
+
+export function judge(
+  { layout, activations }: { layout: ParamLayout; activations: "f32" | "f16" },
+  backend: Backend,
+  found: Answer,
+  expected: Answer,
+): Verdict {
+  // prettier-ignore
+  const tolerance = backend === "webgpu" && activations === "f16" ? HALF_TOLERANCE : tolerances[backend];
   if (found.tokens !== expected.tokens) return refuse(`${found.tokens} tokens counted instead of ${expected.tokens}`);
   if (found.sketch.length !== expected.sketch.length) {
     return refuse(`an answer for ${found.sketch.length} numbers instead of ${expected.sketch.length}`);

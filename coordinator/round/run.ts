@@ -429,7 +429,12 @@ export function createRun(start: RunStart, ports: RunPorts, reduce: typeof round
     const decide = (expected: KnownAnswer): void => {
       // It may have left, or come back, while the expected answer was being computed.
       if (workers.get(id) !== worker) return;
-      const verdict = judge(start.layout, backend, { lossSum, tokens: theirs, sketch }, expected.answer);
+      const verdict = judge(
+        { layout: start.layout, activations: start.description.activations ?? "f32" },
+        backend,
+        { lossSum, tokens: theirs, sketch },
+        expected.answer,
+      );
       if (verdict.admitted) {
         dispatch({ type: "admitted", worker: id });
         return;

@@ -40,6 +40,8 @@ export type RunSpec = {
   /** Samples of a training unit; divides the batch. */
   readonly unit: number;
   readonly codec: Codec;
+  /** What GPUs may keep activations as; with f16 their gradients are near the others', no longer equal to rounding. */
+  readonly activations: "f32" | "f16";
   readonly strict: boolean;
   /** No lease before a worker has computed a known batch right. */
   readonly admission: boolean;
@@ -114,6 +116,7 @@ export function draftSpec(given: Given, stored: Given = new Map()): DraftSpec {
     batch,
     unit: pick("unit", [12, 8, 6, 5, 4, 3, 2].find((unit) => batch % unit === 0 && batch / unit >= 4) ?? 1),
     codec: pick("codec", "f32"),
+    activations: pick("activations", "f32"),
     strict: pick("strict", isLoopback(givenValue(given, "host") ?? DEFAULT_HOST)),
     admission: pick("admission", true),
     guard: pick("guard", "refuse"),

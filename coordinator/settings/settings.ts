@@ -36,6 +36,7 @@ export type SettingValues = {
   readonly batch: number;
   readonly unit: number;
   readonly codec: Codec;
+  readonly activations: "f32" | "f16";
   readonly strict: boolean;
   readonly admission: boolean;
   readonly guard: GuardChoice;
@@ -197,6 +198,13 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
     flag: "--codec <name>",
     about: `how gradients and updates travel: ${codecs.join(", ")} (default: f32)`,
     ...choice(codecs),
+    form: "text",
+  },
+  activations: {
+    group: "Training",
+    flag: "--activations <type>",
+    about: "what GPUs may keep activations as, f32 or f16: half the memory, gradients to 1e-2 (default: f32)",
+    ...choice(["f32", "f16"]),
     form: "text",
   },
   strict: {

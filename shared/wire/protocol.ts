@@ -34,6 +34,8 @@ export type RunDescription = {
   readonly codec: Codec;
   /** Each unit is a contribution of its own; otherwise a worker folds the units of a lease into one. */
   readonly strict: boolean;
+  /** Workers may keep activations as 16-bit floats, where they have f16 that works; left out: nobody may. */
+  readonly activations?: "f16" | undefined;
   /** Path of the corpus manifest on the coordinator's HTTP side; its shards lie beside it. */
   readonly manifestPath: string;
 };

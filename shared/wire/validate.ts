@@ -83,6 +83,7 @@ const coordinatorMessage = z.discriminatedUnion("type", [
       steps: count,
       codec: z.enum(["f32", "i8", "i4"]),
       strict: z.boolean(),
+      activations: z.optional(z.literal("f16")),
       manifestPath: path,
     }),
     snapshot,

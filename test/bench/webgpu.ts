@@ -30,7 +30,7 @@ export async function run(args: string[]): Promise<void> {
   const layout = layoutOf(gptTensors(spec));
   const batch = randomBatch(spec, 12, 1);
   const create = (variant: Variant) => createEngineOn(opened, { spec, layout, variant });
-  const { variant } = await chooseVariant({ opened, create, spec, layout, batchSize: 12 });
+  const { variant } = await chooseVariant({ opened, create, spec, layout, batchSize: 12, storage: "f32" });
   const startMs = performance.now();
   const graph = stepGraph("gradient", spec, layout, 12);
   const tracedMs = performance.now();

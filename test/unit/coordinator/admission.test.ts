@@ -29,7 +29,7 @@ const answer = (change: (values: Float32Array) => void, rest: Partial<Answer> = 
 const slot = (name: string): { offset: number; size: number; shape: readonly number[] } =>
   layout.slots.find((candidate) => candidate.name === name)!;
 const reasonOf = (found: Answer): string => {
-  const verdict = judge(layout, "webgpu", found, expected);
+  const verdict = judge({ layout, activations: "f32" }, "webgpu", found, expected);
   return verdict.admitted ? "admitted" : verdict.reason;
 };
 
@@ -40,11 +40,21 @@ test("the examination asks something of every tensor", () => {
 });
 
 test("the right answer is admitted, and one that differs by rounding", () => {
-  expect(judge(layout, "onnx", expected, expected)).toEqual({ admitted: true });
+  expect(judge({ layout, activations: "f32" }, "onnx", expected, expected)).toEqual({ admitted: true });
   const rounded = answer((values) => values.forEach((value, i) => (values[i] = value * (1 + (i % 2 ? 2e-5 : -2e-5)))));
   for (const backend of Object.keys(tolerances) as (keyof typeof tolerances)[]) {
-    expect(judge(layout, backend, rounded, expected)).toEqual({ admitted: true });
+    expect(judge({ layout, activations: "f32" }, backend, rounded, expected)).toEqual({ admitted: true });
   }
+});
+
+test("16-bit activations are admitted where the run allows them, on GPUs only, and no further", () => {
+  const [near, far] = [5e-3, 5e-2].map((by) =>
+    answer((values) => values.forEach((value, i) => (values[i] = value * (1 + (i % 2 ? by : -by))))),
+  );
+  expect(judge({ layout, activations: "f16" }, "webgpu", near!, expected).admitted).toBe(true);
+  expect(judge({ layout, activations: "f32" }, "webgpu", near!, expected).admitted).toBe(false);
+  expect(judge({ layout, activations: "f16" }, "onnx", near!, expected).admitted).toBe(false);
+  expect(judge({ layout, activations: "f16" }, "webgpu", far!, expected).admitted).toBe(false);
 });
 
 describe("a broken machine is refused and told why", () => {

@@ -26,6 +26,7 @@ test("the defaults are nanoGPT's CPU model and optimizer at a batch of 96", () =
     batch: 96,
     unit: 12,
     codec: "f32",
+    activations: "f32",
     strict: true,
     admission: true,
     guard: "refuse",
@@ -81,9 +82,10 @@ test("the same command resumes without changes; a run may grow and be steered", 
     changesOnResume(draftSpec(given, stored), draftSpec(stored), given);
   expect(resume(command)).toEqual([]);
   expect(resume(flags())).toEqual([]);
-  expect(resume(flags("--steps", "200", "--learning-rate", "0.01", "--codec", "i8"))).toEqual([
+  expect(resume(flags("--steps", "200", "--learning-rate", "0.01", "--codec", "i8", "--activations", "f16"))).toEqual([
     "steps 100 → 200",
     "codec f32 → i8",
+    "activations f32 → f16",
     "optimizer.learningRate 0.002 → 0.01",
   ]);
 });
