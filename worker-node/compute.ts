@@ -5,27 +5,41 @@ import type { ComputeCommand } from "../shared/worker/commands.ts";
 import { createNodeEngine } from "./engine.ts";
 import type { EnginePreference } from "./engine.ts";
 import { fetchBytes } from "./fetch.ts";
+import type { Provider } from "./providers.ts";
 
-export type ComputeData = { readonly threads: number; readonly engine: EnginePreference };
+export type ComputeData = {
+  readonly threads: number;
+  readonly engine: EnginePreference;
+  readonly provider: Provider;
+};
 
 /** `end`: no more commands, and no more than the unit in work. */
 export type ThreadCommand = ComputeCommand | { readonly type: "end" };
 
 const port = parentPort;
 if (port === null) throw new Error("compute.ts runs in a worker thread");
-const { threads, engine: preference } = workerData as ComputeData;
+const { threads, engine: preference, provider } = workerData as ComputeData;
+
+/** Engines whose answer to the examination was wrong: the same backend may go on in another way. */
+const refused: { readonly name: string; readonly reason: string }[] = [];
+let last = "";
 
 const compute = createCompute({
-  createEngine: ({ model, unit, activations }, layout, avoid) =>
-    createNodeEngine({
+  createEngine: async ({ model, unit, activations }, layout, wrong) => {
+    for (const { reason } of wrong.slice(refused.length)) refused.push({ name: last, reason });
+    const created = await createNodeEngine({
       spec: model,
       layout,
       threads,
       preference,
+      provider,
       batchSize: unit,
       storage: activations ?? "f32",
-      avoid,
-    }),
+      avoid: refused,
+    });
+    last = created.name;
+    return created;
+  },
   fetchBytes,
   emit: (event, transfer = []) => port.postMessage(event, transfer),
   nowMs: () => performance.now(),

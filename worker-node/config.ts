@@ -3,12 +3,15 @@ import { hostname } from "node:os";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { enginePreferences, type EnginePreference } from "./engine.ts";
 import { logKinds, type LogKind } from "./log.ts";
+import { type Provider, providers } from "./providers.ts";
 
 export type WorkerConfig = {
   /** The coordinator's HTTP origin, without a slash at the end. */
   readonly url: string;
   readonly threads: number;
   readonly engine: EnginePreference;
+  /** What ONNX Runtime computes on. */
+  readonly provider: Provider;
   readonly name: string;
   readonly token: string | null;
   readonly quiet: boolean;
@@ -28,6 +31,7 @@ export function parseWorkerArguments(argv: readonly string[]): WorkerConfig {
     )
     .option("--threads <n>", "threads for computing", parseThreads, 1)
     .addOption(new Option("--engine <name>", "what computes").choices(enginePreferences).default("auto"))
+    .addOption(new Option("--provider <name>", "what --engine onnx computes on").choices(providers).default("cpu"))
     .option("--name <name>", "what the coordinator's operator sees", parseName, hostname().slice(0, 64))
     // Not as a default value: --help would show it.
     .addOption(new Option("--token <token>", "the run's token, or an invite's").env("MANYHANDS_TOKEN"))
@@ -43,6 +47,9 @@ export function parseWorkerArguments(argv: readonly string[]): WorkerConfig {
     .configureOutput({ outputError: (text, write) => write(text.split("\n")[0] + "\n") });
   program.parse([...argv], { from: "user" });
   const options = program.opts<Omit<WorkerConfig, "token"> & { token?: string }>();
+  if (options.provider !== "cpu" && options.engine !== "onnx") {
+    program.error(`error: --provider ${options.provider} is for --engine onnx, not ${options.engine}`);
+  }
   return { ...options, token: options.token ?? null };
 }
 

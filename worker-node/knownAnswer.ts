@@ -1,6 +1,6 @@
 /**
  * @file What the coordinator expects of an engine before it admits a worker, as a program: it computes the examination on this
- * machine's own engine, and the norm that the first unit's gradient has at θ_0, by which the first round's are judged.
+ * machine's processor, not on a driver that might need the examination itself, and the norm that the first unit's gradient has at θ_0, by which the first round's are judged.
  */
 import { open, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -17,7 +17,7 @@ const [description = "", corpusDir = ""] = process.argv.slice(2);
 const run = JSON.parse(description) as RunDescription;
 const layout = layoutOf(gptTensors(run.model));
 const [{ engine }, task] = await Promise.all([
-  createNodeEngine({ spec: run.model, layout, threads: 1, preference: "auto" }),
+  createNodeEngine({ spec: run.model, layout, threads: 1, preference: "auto", gpu: false }),
   createTask(run, readCorpus),
 ]);
 const gradient = new Float32Array(layout.length);

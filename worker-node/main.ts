@@ -44,7 +44,7 @@ try {
 
 async function run(config: WorkerConfig, log: Log): Promise<void> {
   const trace = await openTracing(config.name, process.env);
-  const data: ComputeData = { threads: config.threads, engine: config.engine };
+  const data: ComputeData = { threads: config.threads, engine: config.engine, provider: config.provider };
   const compute = new Worker(new URL("./compute.ts", import.meta.url), { workerData: data });
   let session: RunningSession | null = null;
   let health: { port: number; close: () => void } | null = null;

@@ -11,6 +11,7 @@ import { stepGraph } from "../shared/engine/stepGraph.ts";
 import { GRADIENT, MASK, PARAM, type StepKind } from "../shared/engine/stepKind.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
+import { type Provider, providersHere } from "./providers.ts";
 
 /** Lease sizes vary a little at the end of an epoch; a session holds its own activations, so old ones go. */
 const MAX_SESSIONS = 4;
@@ -19,11 +20,23 @@ export type OnnxEngineOptions = {
   readonly spec: ModelSpec;
   readonly layout: ParamLayout;
   readonly threads: number;
+  /** What runs the graph, the processor unless said otherwise; what it has no kernel for, the processor runs. */
+  readonly provider?: Provider;
   /** Overrides of the session options, for benchmarks. */
   readonly session?: ort.InferenceSession.SessionOptions;
 };
 
-export async function createOnnxEngine({ spec, layout, threads, session = {} }: OnnxEngineOptions): Promise<Engine> {
+export async function createOnnxEngine({
+  spec,
+  layout,
+  threads,
+  provider = "cpu",
+  session = {},
+}: OnnxEngineOptions): Promise<Engine> {
+  // ONNX Runtime itself would go on with the processor.
+  const here = provider === "cpu" ? [provider] : await providersHere();
+  if (!here.includes(provider))
+    throw new Error(`this machine's ONNX Runtime has no ${provider}, only ${here.join(", ")}`);
   const sessions = new Map<string, Promise<ort.InferenceSession>>();
   let params: Record<string, ort.Tensor> | undefined;
 
@@ -37,6 +50,7 @@ export async function createOnnxEngine({ spec, layout, threads, session = {} }: 
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: "sequential",
+        executionProviders: provider === "cpu" ? ["cpu"] : [provider, "cpu"],
         // The lowering has done what helps; "all" would undo the transposes it made on purpose.
         graphOptimizationLevel: "disabled",
         // One block planned for all activations comes on top of the arena that the first run has filled without it: 40 MB more for
