@@ -104,6 +104,7 @@ function Head({
             <button
               type="button"
               class="sort"
+              title={text.sorted}
               onClick={() => setSort({ key, down: sort.key === key ? !sort.down : isNumber(key) })}
             >
               {title}

@@ -76,7 +76,8 @@ async function json<T>(path: string): Promise<T> {
 
 browserTest("what it shows is what /status, the ledger and the snapshots say", async () => {
   await admin("pause");
-  const status = await coordinator.until(({ phase }) => phase === "paused");
+  // What was leased before the pause is still taken in, and may complete a round.
+  const status = await coordinator.until(({ phase, workers }) => phase === "paused" && workers.every(({ leases }) => leases === 0)); // prettier-ignore
   // Rounds in the ledger are taken in once a second.
   await expect.poll(async () => (await json<Curves>("/dashboard/curves")).newest, { timeout: 20_000 }).toBe(status.version); // prettier-ignore
   const page = await open();
