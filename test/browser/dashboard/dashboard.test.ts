@@ -76,10 +76,17 @@ async function json<T>(path: string): Promise<T> {
 
 browserTest("what it shows is what /status, the ledger and the snapshots say", async () => {
   await admin("pause");
-  // What was leased before the pause is still taken in, and may complete a round.
-  const status = await coordinator.until(({ phase, workers }) => phase === "paused" && workers.every(({ leases }) => leases === 0)); // prettier-ignore
-  // Rounds in the ledger are taken in once a second.
-  await expect.poll(async () => (await json<Curves>("/dashboard/curves")).newest, { timeout: 20_000 }).toBe(status.version); // prettier-ignore
+  let status = await coordinator.until(({ phase }) => phase === "paused");
+  let before = -1;
+  // What was leased before may still complete a round, and rounds are taken in once a second: until both stand still.
+  const standsStill = async (): Promise<boolean> => {
+    const { newest } = await json<Curves>("/dashboard/curves");
+    status = await coordinator.status();
+    const isSame = status.version === before && newest === before;
+    before = status.version;
+    return isSame;
+  };
+  await expect.poll(standsStill, { timeout: 30_000, interval: 2000 }).toBe(true);
   const page = await open();
   await page.locator(".phase", { hasText: "paused" }).waitFor();
   expect(await page.locator(".run p").first().textContent()).toContain(
