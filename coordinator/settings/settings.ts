@@ -203,7 +203,7 @@ export const settings: { readonly [Path in SettingPath]: Setting<SettingValues[P
   activations: {
     group: "Training",
     flag: "--activations <type>",
-    about: "what GPUs may keep activations as, f32 or f16: half the memory, gradients to 1e-2 (default: f32)",
+    about: "what GPUs may keep activations as, f32 or f16: half the memory, gradients to 2e-2 (default: f32)",
     ...choice(["f32", "f16"]),
     form: "text",
   },

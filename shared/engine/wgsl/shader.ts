@@ -62,6 +62,7 @@ export class Shader {
     this.context = context;
   }
 
+  /** Gradients of parameters are as large in registers as all others there: multiplied by the loss's factor. */
   read(value: ValueId, type: FloatType): Reader {
     const array = this.bind(value, type);
     if (this.context.isHalf(value)) return (index) => `${type}(${array}[${index}])`;
@@ -81,7 +82,10 @@ export class Shader {
     return (index, element, operator = "=") => `${array}[${index}] ${operator} ${stored(element)};`;
   }
 
-  /** The name of a value's array in WGSL, whose floats are `read` and `write`'s to convert. Values that share memory share a binding: two could not be written. */
+  /**
+   * The name of a value's array in WGSL; what its floats are in memory is for `read` and `write` to know. Values that share memory
+   * share a binding: two could not be written.
+   */
   bind(value: ValueId, type: ElementType, write = false): string {
     const storage = this.context.storageOf(value);
     const known = this.#bindings.findIndex((binding) => binding.storage === storage);
