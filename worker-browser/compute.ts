@@ -22,6 +22,8 @@ const fetchBytes = createFetcher({
 /** Engines whose answer to the examination was wrong, and whether the last one was the compiled step. */
 const refused: Fallback[] = [];
 let wasCompiled = false;
+/** Names the engine that was chosen last. */
+let newest = {};
 
 let timeKernels: (() => Promise<KernelsMessage["kernels"]>) | null = null;
 
@@ -56,7 +58,9 @@ const compute = createCompute({
         reason: chosen.isCompiled ? COMPILED + reason : reason,
         outOfMemoryWith: isOutOfMemory(reason) ? rows : null,
       });
-    void chosen.lost.then((reason) => broken(reason, null));
+    const mine = (newest = {});
+    // The device of an engine that was replaced may be the new one's too, or be given up.
+    void chosen.lost.then((reason) => mine === newest && broken(reason, null));
     const engine = guarded(chosen.engine, chosen.fault, broken);
     return { engine: rows === null ? engine : inMicroBatches(engine, rows), fallbacks: chosen.fallbacks };
   },

@@ -79,7 +79,7 @@ function batch(): Batch {
 }
 
 /** ‖found − expected‖ / ‖expected‖. */
-function relativeL2(found: Float32Array, expected: Float32Array): number {
+export function relativeL2(found: Float32Array, expected: Float32Array): number {
   let difference = 0;
   let norm = 0;
   for (const [i, value] of expected.entries()) {

@@ -8,6 +8,7 @@ import { checkBatch, checkInputs, masksFor, maskShapes } from "./batch.ts";
 import type { Backend, Batch, Engine } from "./engine.ts";
 
 export type EagerEngine = Engine & {
+  readonly logitsAt: NonNullable<Engine["logitsAt"]>;
   /**
    * What each of the first `length` tokens attends to, in every layer and head: [layers, heads, length queries, length keys],
    * row-major; each row is a probability distribution over the tokens up to its own. Inputs [T].
@@ -15,19 +16,24 @@ export type EagerEngine = Engine & {
   readonly attention: (inputs: Int32Array, length: number) => Promise<Float32Array>;
 };
 
-/** @throws Error when tfjs does not have the backend or cannot start it here. */
+/**
+ * `resident`: parameters by name that lie on the backend already and that their owner changes; then it is the owner's load() that is
+ * called, not this engine's. @throws Error when tfjs does not have the backend or cannot start it here.
+ */
 export async function createEagerEngine({
   spec,
   layout,
   backend,
+  resident,
 }: {
   spec: ModelSpec;
   layout: ParamLayout;
   backend: Exclude<Backend, "onnx">;
+  resident?: Tensors;
 }): Promise<EagerEngine> {
   if (!(await tf.setBackend(backend))) throw new Error(`tfjs backend "${backend}" did not start`);
   await tf.ready();
-  let params: Tensors | undefined;
+  let params: Tensors | undefined = resident;
 
   /** Everything until the read-back runs without an await, so engines on two backends do not see each other's. */
   const compute = <T>(body: (params: Tensors) => T): T => {
@@ -43,6 +49,7 @@ export async function createEagerEngine({
   return {
     backend,
     load: (theta) => {
+      if (resident) throw new Error("θ is kept by another engine: it loads");
       if (theta.length !== layout.length)
         throw new RangeError(`θ has ${theta.length} values, the layout ${layout.length}`);
       freeParams();
@@ -76,6 +83,12 @@ export async function createEagerEngine({
     logits: async (inputs, batchSize) => {
       checkInputs(spec, inputs, batchSize);
       return readAndFree(compute((params) => tf.tidy(() => gptLogits(spec, params, tokens1d(inputs)))));
+    },
+
+    logitsAt: async (inputs, position) => {
+      checkInputs(spec, inputs, 1);
+      const row = (params: Tensors): tf.Tensor => tf.slice(gptLogits(spec, params, tokens1d(inputs)), [position, 0], [1, -1]); // prettier-ignore
+      return readAndFree(compute((params) => tf.tidy(() => row(params))));
     },
 
     attention: async (inputs, length) => {

@@ -35,6 +35,8 @@ export type Engine = {
   loss(batch: Batch): Promise<Loss>;
   /** Next-token logits, row-major [B, T, V], for inputs [B, T]; without dropout. */
   logits(inputs: Int32Array, batchSize: number): Promise<Float32Array>;
+  /** Those of one position of one window, [V], for inputs [T]; absent where it spares nothing. */
+  logitsAt?(inputs: Int32Array, position: number): Promise<Float32Array>;
   /** How long the last gradient took, ms, without what was made for it first; absent where an engine cannot tell the two apart. */
   readonly lastStepMs?: () => number;
   dispose(): Promise<void>;

@@ -69,8 +69,7 @@ export async function* generateTokens({
     // Attention looks back only, so what pads the window to T after the last token changes nothing before it.
     const inputs = new Int32Array(context);
     inputs.set(visible);
-    const all = await engine.logits(inputs, 1); // [1, T, V]
-    const logits = all.subarray((visible.length - 1) * vocabulary, visible.length * vocabulary);
+    const logits = await logitsAt(engine, inputs, visible.length - 1, vocabulary);
     const token = sampleToken(logits, { temperature, topK, topP, uniform: randomUniform(key, index) });
     if (token === tokenizer.endOfText) break;
     sequence.push(token);
@@ -78,6 +77,18 @@ export async function* generateTokens({
   }
   const rest = text.end();
   if (rest !== "") yield { token: -1, logits: new Float32Array(vocabulary), piece: rest };
+}
+
+/** [V]. A large vocabulary's logits for every position are a hundred megabytes that nobody reads. */
+async function logitsAt(
+  engine: Engine,
+  inputs: Int32Array,
+  position: number,
+  vocabulary: number,
+): Promise<Float32Array> {
+  if (engine.logitsAt) return engine.logitsAt(inputs, position);
+  const all = await engine.logits(inputs, 1); // [1, T, V]
+  return all.subarray(position * vocabulary, (position + 1) * vocabulary);
 }
 
 /** An empty prompt is what comes before a document: the end of another one, or else a new line, or else anything. */

@@ -1,6 +1,6 @@
-/** @file The compiled step on WebGPU: the traced step as a few fused shaders, on a device of its own. Loads no tfjs where all goes well. */
+/** @file The compiled step on WebGPU: the traced step as a few fused shaders, on the device of its thread. Loads no tfjs where all goes well. */
 import type { Engine } from "../../shared/engine/engine.ts";
-import { limitsOf, openDevice } from "../../shared/engine/wgsl/device.ts";
+import { limitsOf } from "../../shared/engine/wgsl/device.ts";
 import { createWgslEngine, type WgslEngine } from "../../shared/engine/wgsl/engine.ts";
 import { byKind, canTimeKernels, type KindOfKernel, kernelTimes } from "../../shared/engine/wgsl/kernelTimes.ts";
 import { compile } from "../../shared/engine/wgsl/plan.ts";
@@ -11,11 +11,12 @@ import type { ParamLayout } from "../../shared/numerics/layout.ts";
 import type { StartedBackend } from "../engine.ts";
 import { type GraphSource, openStepGraphs } from "../stepGraphs.ts";
 import { describeAdapter } from "./adapter.ts";
+import { sharedDevice } from "./device.ts";
 
 /**
  * With the variant that this device computes right; `refused`: what it offers besides, and why that is not used. `batchSize`: samples of
  * a usual step. Where no coordinator examines engines, it proves itself on a small model first, against tfjs. @throws Error with the reason why it
- * cannot be used.
+ * cannot be used; the device stays for who comes next.
  */
 export async function startCompiled(
   {
@@ -28,7 +29,7 @@ export async function startCompiled(
   onCompiled: (programs: number) => void,
 ): Promise<StartedBackend & { readonly engine: Engine; readonly refused: readonly string[] }> {
   const fetching = openStepGraphs(source, { spec, layout });
-  const opened = await openDevice(navigator.gpu);
+  const opened = await sharedDevice();
   const compiled = new Map<string, GPUComputePipeline>();
   let programs = 0;
   const engineOf = (
@@ -55,34 +56,29 @@ export async function startCompiled(
       nowMs: () => performance.now(),
       onProgress: () => onCompiled(++programs),
     });
-  try {
-    const { examined, graphFor } = await fetching;
-    if (!examined) {
-      const { checkAgainstCpu } = await import("../selfCheck.ts");
-      await checkAgainstCpu(async (spec, layout) =>
-        engineOf(spec, layout, (await openStepGraphs(null, { spec, layout })).graphFor, PLAIN, warnOverflow),
-      );
-    }
-    const create = (variant: Variant, onOverflow: (count: number) => void): Promise<WgslEngine> =>
-      engineOf(spec, layout, graphFor, variant, onOverflow);
-    const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize, storage });
-    const engine = await create(variant, warnOverflow);
-    // One step is what a software adapter can be asked for; elsewhere the least of several says more.
-    const timeKernels = async (samples: number): Promise<readonly KindOfKernel[]> => {
-      const replay = await engine.replayFor("gradient", samples);
-      return byKind(replay.plan.dispatches, await kernelTimes(opened.device, replay, opened.isSoftware ? 1 : 5));
-    };
-    return {
-      ...opened,
-      ...(canTimeKernels(opened.device) && { timeKernels }),
-      device: describeAdapter(opened.info),
-      engine,
-      refused,
-    };
-  } catch (error) {
-    opened.device.destroy();
-    throw error;
+  const { examined, graphFor } = await fetching;
+  if (!examined) {
+    const { checkAgainstCpu } = await import("../selfCheck.ts");
+    await checkAgainstCpu(async (spec, layout) =>
+      engineOf(spec, layout, (await openStepGraphs(null, { spec, layout })).graphFor, PLAIN, warnOverflow),
+    );
   }
+  const create = (variant: Variant, onOverflow: (count: number) => void): Promise<WgslEngine> =>
+    engineOf(spec, layout, graphFor, variant, onOverflow);
+  const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize, storage });
+  const engine = await create(variant, warnOverflow);
+  // One step is what a software adapter can be asked for; elsewhere the least of several says more.
+  const timeKernels = async (samples: number): Promise<readonly KindOfKernel[]> => {
+    const replay = await engine.replayFor("gradient", samples);
+    return byKind(replay.plan.dispatches, await kernelTimes(opened.device, replay, opened.isSoftware ? 1 : 5));
+  };
+  return {
+    ...opened,
+    ...(canTimeKernels(opened.device) && { timeKernels }),
+    device: describeAdapter(opened.info),
+    engine,
+    refused,
+  };
 }
 
 function warnOverflow(count: number): void {

@@ -85,7 +85,10 @@ function Versions({ playground }: { readonly playground: Playground }): VNode {
         {loading.value === null ? null : <p>{text.loading(loading.value)}</p>}
         {engine.value === null ? null : (
           <>
-            <p id="computed-by">{text.computedBy(engine.value.backend, engine.value.device)}</p>
+            <p id="computed-by">
+              {text.computedBy(engine.value.backend, engine.value.device, engine.value.compiled?.isUsed === true)}
+            </p>
+            {engine.value.compiled?.isUsed === false ? <p>{text.notCompiled(engine.value.compiled.reason)}</p> : null}
             {engine.value.fallbacks.map(({ backend, reason }) => (
               <p>{text.fallback(backend, reason)}</p>
             ))}

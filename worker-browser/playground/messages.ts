@@ -57,8 +57,18 @@ export type NeighbourList = {
   readonly found: readonly { readonly label: string; readonly similarity: number }[];
 };
 
+export type EngineNews = {
+  readonly type: "engine";
+  readonly backend: TfjsBackend;
+  readonly device: string;
+  readonly fallbacks: readonly Fallback[];
+  /** Whether text is written by the compiled step; null where there is none to be had: not on WebGPU. */
+  readonly compiled: { readonly isUsed: true } | { readonly isUsed: false; readonly reason: string } | null;
+  readonly spec: ModelSpec;
+};
+
 export type ModelToPage =
-  | { readonly type: "engine"; readonly backend: TfjsBackend; readonly device: string; readonly fallbacks: readonly Fallback[]; readonly spec: ModelSpec } // prettier-ignore
+  | EngineNews
   /** A version is being fetched; null: it is there. */
   | { readonly type: "loading"; readonly version: number | null }
   | { readonly type: "token"; readonly id: number; readonly token: WrittenToken }

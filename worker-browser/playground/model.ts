@@ -1,5 +1,5 @@
 /**
- * @file The playground's thread: fetches a version of the model, and writes, attends and compares with it on the eager engine.
+ * @file The playground's thread: fetches a version of the model, and writes, attends and compares with it.
  * One task after the other; a task that is not wanted any more ends at its next token.
  */
 import { readParams } from "../../shared/codec/paramsFile.ts";
@@ -19,7 +19,14 @@ import type { Fallback } from "../../shared/wire/protocol.ts";
 import { backends } from "../engine.ts";
 import { startBackend } from "../tfjs.ts";
 import type { TfjsBackend } from "../messages.ts";
-import type { Alternative, ModelToPage, PageToModel, Task, Version } from "./messages.ts";
+import type { Alternative, EngineNews, ModelToPage, PageToModel, Task, Version } from "./messages.ts";
+
+type Chosen = {
+  readonly engine: EagerEngine;
+  readonly spec: string;
+  /** Why nothing that it computes is believed any more, or null. */
+  readonly broken: () => string | null;
+};
 
 type Model = { readonly spec: ModelSpec; readonly layout: ParamLayout; readonly params: Float32Array };
 
@@ -37,7 +44,9 @@ const SMALL_MODEL = 20e6;
 
 let tokenizer: Promise<Tokenizer> | null = null;
 let force: TfjsBackend | null = null;
-let engine: { readonly engine: EagerEngine; readonly spec: string } | null = null;
+let engine: Chosen | null = null;
+/** What befell the devices of this thread: why the compiled step is not tried again. */
+let befallen: string | null = null;
 let loaded: string | null = null;
 const models = new Map<string, Model>();
 const cancelled = new Set<number>();
@@ -69,6 +78,9 @@ function post(message: ModelToPage, transfer: Transferable[] = []): void {
 async function run(id: number, version: Version, task: Task): Promise<void> {
   try {
     if (!cancelled.has(id)) await perform(id, version, task);
+    // A device with an error goes on, with garbage.
+    const reason = engine?.broken() ?? null;
+    if (reason !== null) throw new Error(reason);
     post({ type: "done", id, problem: null });
   } catch (error) {
     post({ type: "done", id, problem: error instanceof Error ? error.message : String(error) });
@@ -140,35 +152,59 @@ function list(id: number, words: Tokenizer, asked: readonly number[], found: rea
 }
 
 /** The engine with this version in it. */
-async function engineFor(version: Version, { spec, layout, params }: Model): Promise<EagerEngine> {
-  const key = JSON.stringify(spec);
-  if (engine?.spec !== key) {
+async function engineFor(version: Version, model: Model): Promise<EagerEngine> {
+  const key = JSON.stringify(model.spec);
+  const reason = engine?.broken() ?? null;
+  if (reason !== null) befallen = reason;
+  if (engine?.spec !== key || reason !== null) {
     await engine?.engine.dispose();
-    engine = { engine: await chooseEngine(spec, layout), spec: key };
+    engine = null;
     loaded = null;
+    engine = await chooseEngine(key, model);
   }
-  if (loaded !== version.hash) await engine.engine.load(params);
+  if (loaded !== version.hash) await engine.engine.load(model.params);
   loaded = version.hash;
   return engine.engine;
 }
 
 /** @throws Error with every reason when nothing here can compute. */
-async function chooseEngine(spec: ModelSpec, layout: ParamLayout): Promise<EagerEngine> {
+async function chooseEngine(key: string, { spec, layout, params }: Model): Promise<Chosen> {
   const quickest: readonly TfjsBackend[] = layout.parameters < SMALL_MODEL ? ["wasm", "webgpu", "webgl", "cpu"] : backends; // prettier-ignore
   const fallbacks: Fallback[] = [];
   for (const backend of force === null ? quickest : [force]) {
     try {
-      const { device } = await startBackend(backend);
-      const made = await createEagerEngine({ spec, layout, backend });
-      post({ type: "engine", backend, device, fallbacks, spec });
-      return made;
+      let started = await startBackend(backend);
+      let compiled: EngineNews["compiled"] = null;
+      let made: EagerEngine | null = null;
+      if (backend === "webgpu") {
+        try {
+          if (befallen !== null) throw new Error(befallen);
+          const { startCompiledWriter } = await import("./compiledWriter.ts");
+          made = await startCompiledWriter({ spec, layout, params });
+          compiled = { isUsed: true };
+        } catch (error) {
+          compiled = { isUsed: false, reason: reasonOf(error) };
+          // On a device that had an error nothing more is computed.
+          if (started.fault() !== null) started = await startBackend(backend);
+        }
+      }
+      made ??= await createEagerEngine({ spec, layout, backend });
+      const { device, fault } = started;
+      let lost: string | null = null;
+      void started.lost.then((reason) => (lost = reason));
+      post({ type: "engine", backend, device, fallbacks, compiled, spec });
+      return { engine: made, spec: key, broken: () => lost ?? fault() };
     } catch (error) {
-      fallbacks.push({ backend, reason: (error instanceof Error ? error.message : String(error)).slice(0, 300) });
+      fallbacks.push({ backend, reason: reasonOf(error) });
     }
   }
   throw new Error(
     `nothing here can compute: ${fallbacks.map(({ backend, reason }) => `${backend}: ${reason}`).join("; ")}`,
   );
+}
+
+function reasonOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).slice(0, 300);
 }
 
 /** θ of a version, fetched once while it is one of the last few. @throws Error when it is not what its name says. */

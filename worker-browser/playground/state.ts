@@ -4,7 +4,7 @@ import type { Signal } from "@preact/signals";
 import { CHECKPOINTS_PATH, type Checkpoint, type Checkpoints } from "../../shared/wire/dashboard.ts";
 import type { TfjsBackend } from "../messages.ts";
 import { createClient, type Client } from "./client.ts";
-import type { ModelToPage } from "./messages.ts";
+import type { EngineNews } from "./messages.ts";
 
 export type Playground = {
   /** Oldest first. */
@@ -13,7 +13,7 @@ export type Playground = {
   readonly chosen: Signal<string | null>;
   readonly compared: Signal<string | null>;
   readonly client: Signal<Client | null>;
-  readonly engine: Signal<Extract<ModelToPage, { type: "engine" }> | null>;
+  readonly engine: Signal<EngineNews | null>;
   /** The version that is being fetched. */
   readonly loading: Signal<number | null>;
   readonly isUnreachable: Signal<boolean>;
@@ -30,7 +30,7 @@ export function createPlayground(force: TfjsBackend | null): Playground {
   const chosen = signal<string | null>(null);
   const compared = signal<string | null>(null);
   const client = signal<Client | null>(null);
-  const engine = signal<Extract<ModelToPage, { type: "engine" }> | null>(null);
+  const engine = signal<EngineNews | null>(null);
   const loading = signal<number | null>(null);
   const isUnreachable = signal(false);
   const text = signal("");

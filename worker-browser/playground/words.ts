@@ -15,7 +15,9 @@ const en = {
   validation: (loss: number | null): string =>
     loss === null ? "not evaluated yet" : `validation loss ${fixed(loss, 3)}`,
   loading: (version: number) => `Loading step ${version}…`,
-  computedBy: (backend: string, device: string) => `Computed by ${backend} (${device}).`,
+  computedBy: (backend: string, device: string, isCompiled: boolean) =>
+    `Computed by ${backend}${isCompiled ? ", text by its compiled step" : ""} (${device}).`,
+  notCompiled: (reason: string) => `Text is computed op by op; the compiled step is not used: ${reason}`,
   fallback: (backend: string, reason: string) => `${backend} is not used: ${reason}`,
   unreachable: "The coordinator does not answer. Trying again…",
   refresh: "Look for newer versions",
@@ -98,7 +100,9 @@ const zh: Words = {
   newest: "最新",
   validation: (loss) => (loss === null ? "尚未评估" : `验证损失 ${fixed(loss, 3)}`),
   loading: (version) => `正在加载第 ${version} 步……`,
-  computedBy: (backend, device) => `由 ${backend} 计算（${device}）。`,
+  computedBy: (backend, device, isCompiled) =>
+    `由 ${backend} 计算${isCompiled ? "，文字由编译后的步骤生成" : ""}（${device}）。`,
+  notCompiled: (reason) => `文字逐个算子计算；未使用编译后的步骤：${reason}`,
   fallback: (backend, reason) => `未使用 ${backend}：${reason}`,
   unreachable: "协调器没有回应，正在重试……",
   refresh: "查看是否有更新的版本",

@@ -29,6 +29,12 @@ export function arenaSegments(layout: ParamLayout, maxBufferBytes: number): Segm
   return [...segments, { start, end: layout.length }];
 }
 
+/** Which buffer has an element of the arena, and how many bytes into it. */
+export function placeIn(segments: readonly Segment[], element: number): { buffer: number; offset: number } {
+  const buffer = segments.findIndex(({ end }) => element < end);
+  return { buffer, offset: 4 * (element - (segments[buffer]?.start ?? 0)) };
+}
+
 /** The slot's tensor by name. */
 export function slotNamed({ slots }: ParamLayout, name: string): TensorSlot {
   const slot = slots.find((slot) => slot.name === name);

@@ -18,6 +18,7 @@ const LIMITS = [
   "maxBufferSize",
   "maxComputeWorkgroupStorageSize",
   "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupsPerDimension",
   "maxComputeWorkgroupSizeX",
   "maxStorageBuffersPerShaderStage",
 ] as const;

@@ -3,13 +3,13 @@
  * it, one read-back. Knows neither tfjs nor the model's code: plans come from `planFor`.
  */
 import { streamKey } from "../../numerics/rng.ts";
-import type { ParamLayout } from "../../numerics/layout.ts";
+import type { ParamLayout, TensorSlot } from "../../numerics/layout.ts";
 import type { ModelSpec } from "../../model/spec.ts";
 import { checkBatch, checkInputs, dropoutSites } from "../batch.ts";
 import type { Batch, Engine, Loss } from "../engine.ts";
 import { inMicroBatches } from "../microBatch.ts";
 import type { StepKind } from "../stepKind.ts";
-import { ALIGNMENT_OF_LOSS, arenaSegments } from "./arenas.ts";
+import { ALIGNMENT_OF_LOSS, arenaSegments, placeIn } from "./arenas.ts";
 import type { OpenDevice } from "./device.ts";
 import { limitsOf } from "./device.ts";
 import { KEYS, SEGMENTS } from "./names.ts";
@@ -36,6 +36,8 @@ export type WgslEngineOptions = {
   readonly onProgress?: (done: number, all: number) => void;
   /** A batch did not fit the device's memory and is computed in parts of `samples`; without it, that is an error. */
   readonly onSmallerBatch?: (samples: number) => void;
+  /** For who only writes: no memory for gradients, and no gradient() and loss(). */
+  readonly logitsOnly?: boolean;
 };
 
 /** What the engine tells about its last step. */
@@ -47,7 +49,13 @@ export type StepTimes = {
   readonly submits: number;
 };
 
-export type WgslEngine = Engine & { readonly lastStep: () => StepTimes; readonly replayFor: (kind: StepKind, batchSize: number, storage?: Storage) => Promise<Replay> }; // prettier-ignore
+export type WgslEngine = Engine & {
+  readonly logitsAt: NonNullable<Engine["logitsAt"]>;
+  readonly lastStep: () => StepTimes;
+  readonly replayFor: (kind: StepKind, batchSize: number, storage?: Storage) => Promise<Replay>;
+  /** Where a parameter lies on the device: what load() writes, until dispose(). */
+  readonly bindingOf: (slot: TensorSlot) => Required<GPUBufferBinding>;
+};
 
 /** Lease sizes vary a little at the end of an epoch; a plan holds its own activations, so old ones go. */
 const MAX_PLANS = 4;
@@ -68,6 +76,7 @@ export async function createWgslEngine({
   compiled = new Map(),
   onProgress,
   onSmallerBatch,
+  logitsOnly = false,
 }: WgslEngineOptions): Promise<WgslEngine> {
   const segments = arenaSegments(layout, limits.maxBufferBytes - ALIGNMENT_OF_LOSS);
   const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
@@ -76,8 +85,9 @@ export async function createWgslEngine({
   );
   device.pushErrorScope("out-of-memory");
   const params = segments.map(({ start, end }) => device.createBuffer({ size: 4 * (end - start), usage }));
-  const gradients = bytes.map((size) => device.createBuffer({ size, usage }));
-  const readback = bytes.map((size) => device.createBuffer({ size, usage: USAGE.mapRead | USAGE.copyTarget }));
+  const gradientBytes = logitsOnly ? [] : bytes;
+  const gradients = gradientBytes.map((size) => device.createBuffer({ size, usage }));
+  const readback = gradientBytes.map((size) => device.createBuffer({ size, usage: USAGE.mapRead | USAGE.copyTarget }));
   const noMemory = await device.popErrorScope();
   const owned = [...params, ...gradients, ...readback];
   if (noMemory) {
@@ -99,6 +109,7 @@ export async function createWgslEngine({
     batchSize: number,
     stored = kind === "gradient" ? storage : "f32",
   ): Promise<Replay> => {
+    if (logitsOnly && kind !== "logits") throw new Error(`an engine for logits only was asked for the ${kind}`);
     const key = `${kind} ${batchSize} ${stored}`;
     const known = replays.get(key);
     replays.delete(key);
@@ -180,6 +191,34 @@ export async function createWgslEngine({
     return loss;
   };
 
+  /** Elements [start, end) of the logits. */
+  const logitsOf = async (
+    inputs: Int32Array,
+    batchSize: number,
+    [start, end]: readonly [number, number],
+  ): Promise<Float32Array> => {
+    const replay = await replayFor("logits", batchSize);
+    const place = replay.plan.outputs["logits"];
+    if (!place) throw new Error("the plan for logits has no logits");
+    const size = 4 * (end - start);
+    const target = device.createBuffer({ size, usage: USAGE.mapRead | USAGE.copyTarget });
+    try {
+      let values = new Float32Array();
+      await run(
+        replay,
+        (staging, plan) => put(staging, plan.inputs["inputs"], inputs),
+        (encoder) => encoder.copyBufferToBuffer(replay.bufferAt(place), place.offset + 4 * start, target, 0, size),
+        async () => {
+          await target.mapAsync(MAP_READ);
+          values = new Float32Array(target.getMappedRange().slice(0));
+        },
+      );
+      return values;
+    } finally {
+      target.destroy();
+    }
+  };
+
   const whole: WgslEngine = {
     backend: "webgpu",
     lastStep: () => times,
@@ -223,22 +262,17 @@ export async function createWgslEngine({
 
     logits: async (inputs, batchSize) => {
       checkInputs(spec, inputs, batchSize);
-      const replay = await replayFor("logits", batchSize);
-      const place = replay.plan.outputs["logits"];
-      if (!place) throw new Error("the plan for logits has no logits");
-      const target = device.createBuffer({ size: place.bytes, usage: USAGE.mapRead | USAGE.copyTarget });
-      let values = new Float32Array();
-      await run(
-        replay,
-        (staging, plan) => put(staging, plan.inputs["inputs"], inputs),
-        (encoder) => encoder.copyBufferToBuffer(replay.bufferAt(place), place.offset, target, 0, place.bytes),
-        async () => {
-          await target.mapAsync(MAP_READ);
-          values = new Float32Array(target.getMappedRange().slice(0));
-          target.destroy();
-        },
-      );
-      return values;
+      return logitsOf(inputs, batchSize, [0, inputs.length * spec.vocabulary]);
+    },
+
+    logitsAt: async (inputs, position) => {
+      checkInputs(spec, inputs, 1);
+      return logitsOf(inputs, 1, [position * spec.vocabulary, (position + 1) * spec.vocabulary]);
+    },
+
+    bindingOf: ({ offset, size }) => {
+      const place = placeIn(segments, offset);
+      return { buffer: params[place.buffer]!, offset: place.offset, size: 4 * size };
     },
 
     dispose: async () => {

@@ -5,7 +5,7 @@
 import { sizeOf, type ParamLayout } from "../../numerics/layout.ts";
 import type { Graph, ValueId } from "../graph.ts";
 import { GRADIENT, PARAM } from "../stepKind.ts";
-import { ALIGNMENT_OF_LOSS, arenaSegments, slotNamed } from "./arenas.ts";
+import { ALIGNMENT_OF_LOSS, arenaSegments, placeIn, slotNamed } from "./arenas.ts";
 import { cleanUp } from "./cleanUp.ts";
 import { fuse } from "./fuse.ts";
 import { type FusedGraph } from "./fused.ts";
@@ -159,8 +159,7 @@ function fixedPlaces(
   const inArena = (arena: Arena, name: string, id: ValueId): void => {
     const { tensor, offset } = parseSlice(name);
     const element = slotNamed(layout, tensor).offset + offset;
-    const buffer = segments.findIndex(({ end }) => element < end);
-    places.set(id, { arena, buffer, offset: 4 * (element - (segments[buffer]?.start ?? 0)), bytes: bytesOf(id) });
+    places.set(id, { arena, ...placeIn(segments, element), bytes: bytesOf(id) });
   };
   let inputBytes = 0;
   for (const [name, id] of Object.entries(inputs)) {

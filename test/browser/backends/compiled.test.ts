@@ -52,3 +52,45 @@ browserTest("[I7] a compiled step that broke is passed over with its reason, and
     fallbacks: [{ backend: "webgpu", reason: "compiled step: the device was lost" }],
   });
 });
+
+browserTest(
+  "tfjs goes on upon the device that the compiled step had, or upon another one where that had an error",
+  async () => {
+    for (const breakFirst of [false, true]) {
+      const { page } = await harness.open();
+      const found = await page.evaluate((breakFirst) => globalThis.harness.devicesOfFallback(breakFirst), breakFirst);
+      expect(found).toEqual({ devices: breakFirst ? 2 : 1, fault: null });
+    }
+  },
+);
+
+browserTest(
+  "one θ: logits of the compiled step and attention by tfjs are those of tfjs with a θ of its own",
+  async () => {
+    const { page, complaints } = await harness.open();
+    complaints.length = 0;
+    for (const index of [0, 2]) {
+      const { thetaBytes, ...found } = await page.evaluate((index) => globalThis.harness.shareTheta(index), index);
+      expect(Math.max(...found.logits)).toBeLessThan(1e-5);
+      // The same kernels on the same bytes.
+      expect(found.attention).toEqual([0, 0]);
+      expect(found).toMatchObject({ leaked: 0, after: 0, fault: null });
+      // A copy would be four for each parameter; some activation may wait for its end.
+      expect(thetaBytes).toBeLessThan(engineCases[index]!.layout.parameters / 4);
+    }
+    expect(complaints).toEqual([]);
+  },
+);
+
+browserTest("a compiled step that differs from tfjs on the model does not write", async () => {
+  const { page } = await harness.open();
+  expect(await page.evaluate(() => globalThis.harness.writerWithWrongKernel())).toMatch(/its logits are off by \d/);
+});
+
+browserTest("a token of the compiled step takes a fraction of the JavaScript that it takes op by op", async () => {
+  const { page } = await harness.open();
+  const { compiledMs, eagerMs } = await page.evaluate(() => globalThis.harness.tokenTimes());
+  console.log(`JavaScript a token, tiny: ${compiledMs.toFixed(2)} ms compiled, ${eagerMs.toFixed(2)} ms op by op, ${(eagerMs / compiledMs).toFixed(1)} times`); // prettier-ignore
+  // Far from what a quiet machine shows: both are slower where others work.
+  expect(eagerMs / compiledMs).toBeGreaterThan(2);
+});

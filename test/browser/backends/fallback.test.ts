@@ -16,7 +16,7 @@ browserTest("[I7] without a WebGPU adapter WebGL is taken, and the reason is giv
   const { page } = await harness.open({ webgpu: false });
   expect(await page.evaluate(() => globalThis.harness.choose())).toMatchObject({
     backend: "webgl",
-    fallbacks: [{ backend: "webgpu", reason: "the browser has WebGPU, but no graphics adapter for it" }],
+    fallbacks: [{ backend: "webgpu", reason: "there is WebGPU, but no graphics adapter for it" }],
   });
 });
 

@@ -1,12 +1,19 @@
 /** @file Runs in the browser: what the tests ask of worker-browser/engine.ts and of the engine it chose. */
 import * as tf from "@tensorflow/tfjs-core";
+import { presets } from "../../../shared/model/spec.ts";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
-import { chooseEngine, type StartedBackend } from "../../../worker-browser/engine.ts";
+import { sharedDevice } from "../../../worker-browser/backends/device.ts";
+import { residentParams } from "../../../worker-browser/backends/webgpu.ts";
+import { startCompiledWriter } from "../../../worker-browser/playground/compiledWriter.ts";
+import { chooseEngine, COMPILED, type StartedBackend } from "../../../worker-browser/engine.ts";
 import { startBackend } from "../../../worker-browser/tfjs.ts";
-import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
+import { stepGraph } from "../../../shared/engine/stepGraph.ts";
+import { limitsOf } from "../../../shared/engine/wgsl/device.ts";
+import { createWgslEngine, type WgslEngine, type WgslEngineOptions } from "../../../shared/engine/wgsl/engine.ts";
+import { compile } from "../../../shared/engine/wgsl/plan.ts";
 import type { Fallback } from "../../../shared/wire/protocol.ts";
 import type { TfjsBackend } from "../../../worker-browser/messages.ts";
-import { engineCases } from "../../support/engineCases.ts";
+import { type EngineCase, engineCase, engineCases, relativeL2 } from "../../support/engineCases.ts";
 
 export type Computed = {
   device: string;
@@ -109,7 +116,147 @@ async function examineWithWrongKernel(backend: TfjsBackend, kernelName: string):
   );
 }
 
-const harness = { computeOn, computeAsWorker, choose, loseDevice, brokenShader, examineWithWrongKernel };
+/** As the tab of a worker whose compiled step was found wrong: tfjs goes on. How many devices there were, and what the last one says. */
+async function devicesOfFallback(breakFirst: boolean): Promise<{ devices: number; fault: string | null }> {
+  let devices = 0;
+  const { prototype } = GPUAdapter;
+  const request = Object.getOwnPropertyDescriptor(prototype, "requestDevice")!.value as typeof prototype.requestDevice;
+  prototype.requestDevice = function (descriptor) {
+    devices += 1;
+    return request.call(this, descriptor);
+  };
+  const { spec, layout, params, batch } = engineCases[0]!;
+  const options = { spec, layout, batchSize: 2, force: null };
+  const first = await chooseEngine({ ...options, avoid: [] });
+  if (breakFirst) (await sharedDevice()).device.createShaderModule({ code: "this is not WGSL" });
+  await first.engine.dispose();
+  const second = await chooseEngine({ ...options, avoid: [{ backend: "webgpu", reason: `${COMPILED}wrong` }] });
+  await second.engine.load(params);
+  await second.engine.loss(batch);
+  return { devices, fault: second.fault() };
+}
+
+export type SharedTheta = {
+  /** Of logits of the compiled step against tfjs with a θ of its own, relative; and of attention over the shared θ. */
+  logits: number[];
+  attention: number[];
+  /** Tensors left behind, and bytes that tfjs holds for the shared θ. */
+  leaked: number;
+  thetaBytes: number;
+  /** Of the compiled step, once tfjs has forgotten its tensors. */
+  after: number;
+  fault: string | null;
+};
+
+/** The compiled step and tfjs over one θ, two versions of it, against tfjs with a copy. */
+async function shareTheta(caseIndex: number): Promise<SharedTheta> {
+  const { spec, layout, params, batch } = engineCases[caseIndex]!;
+  const started = await startBackend("webgpu");
+  const before = tf.memory().numTensors;
+  const inputs = batch.inputs.slice(0, spec.context);
+  const alone = await createEagerEngine({ spec, layout, backend: "webgpu" });
+  await alone.load(params);
+  const bytes = (): number => (tf.memory() as unknown as { numBytesInGPU: number }).numBytesInGPU;
+  await alone.logits(inputs, 1);
+  const bytesAlone = bytes();
+  const writer = await startCompiledWriter({ spec, layout, params });
+  const result: SharedTheta = { logits: [], attention: [], leaked: 0, thetaBytes: 0, after: 0, fault: null }; // prettier-ignore
+  for (const theta of [params, params.map((value) => 0.7 * value)]) {
+    await alone.load(theta);
+    await writer.load(theta);
+    const expected = await alone.logits(inputs, 1);
+    result.logits.push(relativeL2(await writer.logits(inputs, 1), expected));
+    for (const position of [0, spec.context - 1]) {
+      const row = expected.subarray(position * spec.vocabulary, (position + 1) * spec.vocabulary);
+      result.logits.push(relativeL2(await writer.logitsAt(inputs, position), row));
+    }
+    const maps = await alone.attention(inputs, spec.context);
+    result.attention.push(relativeL2(await writer.attention(inputs, spec.context), maps));
+  }
+  await alone.logits(inputs, 1);
+  result.thetaBytes = bytes() - bytesAlone;
+  await writer.dispose();
+  await alone.dispose();
+  result.leaked = tf.memory().numTensors - before;
+
+  const kept = await logitsEngine(engineCases[caseIndex]!);
+  await kept.load(params);
+  const expected = await kept.logits(inputs, 1);
+  const eager = await createEagerEngine({ spec, layout, backend: "webgpu", resident: residentParams(layout, kept) });
+  await eager.logits(inputs, 1);
+  await eager.dispose();
+  // What tfjs makes next would lie in the arena, had it taken that for its own.
+  await tf.add(tf.zeros([layout.length]), 1).data();
+  result.after = relativeL2(await kept.logits(inputs, 1), expected);
+  await kept.dispose();
+  return { ...result, fault: started.fault() };
+}
+
+async function logitsEngine({ spec, layout }: Pick<EngineCase, "spec" | "layout">): Promise<WgslEngine> {
+  const opened = await sharedDevice();
+  const planFor: WgslEngineOptions["planFor"] = (kind, batchSize) =>
+    compile(stepGraph(kind, spec, layout, batchSize), { layout, limits: limitsOf(opened.device), dropout: 0 });
+  return createWgslEngine({ opened, spec, layout, planFor, nowMs: () => performance.now(), logitsOnly: true });
+}
+
+/**
+ * Milliseconds of JavaScript for a token's logits, in turns: until the call to tfjs returned, everything submitted, and until the
+ * compiled step was. Medians of eight, the shaders compiled before.
+ */
+async function tokenTimes(): Promise<{ compiledMs: number; eagerMs: number }> {
+  const { spec, layout, params, batch } = engineCase("tiny", { kind: "gpt", ...presets.tiny, vocabulary: 65, dropout: 0 }, 1); // prettier-ignore
+  await startBackend("webgpu");
+  const compiled = await logitsEngine({ spec, layout });
+  await compiled.load(params);
+  const eager = await createEagerEngine({
+    spec,
+    layout,
+    backend: "webgpu",
+    resident: residentParams(layout, compiled),
+  });
+  await Promise.all([compiled.logitsAt(batch.inputs, 9), eager.logitsAt(batch.inputs, 9)]);
+  const [compiledMs, eagerMs]: [number[], number[]] = [[], []];
+  for (let i = 0; i < 8; i++) {
+    const startMs = performance.now();
+    const token = eager.logitsAt(batch.inputs, 9);
+    eagerMs.push(performance.now() - startMs);
+    await token;
+    await compiled.logitsAt(batch.inputs, 9);
+    compiledMs.push(compiled.lastStep().hostMs);
+  }
+  await eager.dispose();
+  await compiled.dispose();
+  const median = (ms: readonly number[]): number => ms.toSorted((a, b) => a - b)[ms.length >> 1]!;
+  return { compiledMs: median(compiledMs), eagerMs: median(eagerMs) };
+}
+
+/** Starts WebGPU, then spoils a kernel of tfjs: the compiled step and tfjs cannot both be right. */
+async function writerWithWrongKernel(): Promise<string> {
+  await startBackend("webgpu");
+  const kernel = tf.getKernel("Tanh", "webgpu");
+  tf.unregisterKernel("Tanh", "webgpu");
+  const spoiled = (parameters: Parameters<typeof kernel.kernelFunc>[0]): tf.TensorInfo =>
+    tf.mul(tf.engine().makeTensorFromTensorInfo(kernel.kernelFunc(parameters) as tf.TensorInfo), 1.01);
+  tf.registerKernel({ ...kernel, kernelFunc: spoiled });
+  const { spec, layout, params } = engineCases[0]!;
+  return startCompiledWriter({ spec, layout, params }).then(
+    () => "accepted",
+    (error: unknown) => String(error),
+  );
+}
+
+const harness = {
+  computeOn,
+  computeAsWorker,
+  choose,
+  loseDevice,
+  brokenShader,
+  examineWithWrongKernel,
+  devicesOfFallback,
+  shareTheta,
+  tokenTimes,
+  writerWithWrongKernel,
+};
 
 declare global {
   // oxlint-disable-next-line no-var -- how TypeScript declares globals

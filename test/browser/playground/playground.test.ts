@@ -245,6 +245,70 @@ browserTest("[I7] what computes is said, and each backend that is not used is na
 });
 
 browserTest(
+  "on WebGPU text is the compiled step's and attention tfjs', over one θ, and both are the engine's",
+  async () => {
+    const gpu = await launchChromium();
+    try {
+      context = await gpu.newContext({ locale: "en-GB" });
+      const page = await open("?backend=webgpu");
+      const settings = { temperature: 0.9, topK: 12, topP: 0.9, seed: 7, tokens: 30 };
+      const { spec, engine } = await load(checkpoints.at(-1)!);
+      let expected = "";
+      for await (const piece of generateText({ engine, spec, tokenizer, prompt: PROMPT, ...settings }))
+        expected += piece;
+      expect(await write(page, PROMPT, settings)).toBe(expected);
+      expect(await page.locator("#computed-by").textContent()).toContain("webgpu, text by its compiled step");
+
+      const text = "the people of us";
+      await page.getByLabel("Text to look at").fill(text);
+      await page.getByRole("button", { name: "Look", exact: true }).click();
+      await page.locator(".side").nth(1).waitFor({ timeout: 120_000 });
+      await page.getByText("The same as a table").first().click();
+      await page.getByText("The same as a table").last().click();
+      // Two versions, one after the other in the same place on the device.
+      for (const [side, version] of [checkpoints[0]!, checkpoints.at(-1)!].entries()) {
+        const { engine } = await load(version);
+        const ids = Array.from(tokenizer.encode(text)).slice(-spec.context);
+        const inputs = new Int32Array(spec.context);
+        inputs.set(ids);
+        const labels = ids.map((id) => new TextDecoder().decode(tokenizer.bytesOf(id)));
+        const maps = { labels, layers: spec.layers, heads: spec.heads, values: await engine.attention(inputs, ids.length) }; // prettier-ignore
+        await page.getByRole("button", { name: /^Layer 1, head 1:/ }).first().click(); // prettier-ignore
+        const rows = await page.locator(".side").nth(side).locator("tbody tr").allTextContents();
+        const largest = (query: number): string => strongest(headOf(maps, 0, 0), query, 1).map(({ key, p }) => `${key + 1} ${visible(labels[key]!)} ${percent(p)}`).join(""); // prettier-ignore
+        for (const [query, row] of rows.entries()) expect(row).toContain(largest(query));
+      }
+      // The text is still that of the newest version.
+      expect(await write(page, PROMPT, settings)).toBe(expected);
+    } finally {
+      await gpu.close();
+    }
+  },
+);
+
+browserTest(
+  "[I7] where the compiled step cannot be used, tfjs writes the same text, and the reason is said",
+  async () => {
+    const gpu = await launchChromium();
+    try {
+      context = await gpu.newContext({ locale: "en-GB" });
+      await context.route("**/compiledWriter-*.js", (route) => route.abort());
+      const page = await open("?backend=webgpu");
+      const settings = { temperature: 0.9, topK: 12, topP: 0.9, seed: 7, tokens: 10 };
+      const { spec, engine } = await load(checkpoints.at(-1)!);
+      let expected = "";
+      for await (const piece of generateText({ engine, spec, tokenizer, prompt: PROMPT, ...settings }))
+        expected += piece;
+      expect(await write(page, PROMPT, settings)).toBe(expected);
+      expect(await page.locator(".state").textContent()).toMatch(/Text is computed op by op; the compiled step is not used: .+/); // prettier-ignore
+      expect(await page.locator("#computed-by").textContent()).not.toContain("compiled");
+    } finally {
+      await gpu.close();
+    }
+  },
+);
+
+browserTest(
   "[axe] no violation, in light and dark; nothing is wider than a narrow phone; Chinese is spoken",
   async () => {
     const page = await open();
