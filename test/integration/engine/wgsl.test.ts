@@ -6,6 +6,7 @@ import type { StepKind } from "../../../shared/engine/stepKind.ts";
 import { limitsOf } from "../../../shared/engine/wgsl/device.ts";
 import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
 import { compile, type Plan } from "../../../shared/engine/wgsl/plan.ts";
+import { USAGE } from "../../../shared/engine/wgsl/replay.ts";
 import { initialParams } from "../../../shared/model/init.ts";
 import { presets } from "../../../shared/model/spec.ts";
 import { createNodeEngine } from "../../../worker-node/engine.ts";
@@ -145,3 +146,38 @@ gpuTest("tiny: agrees with ONNX Runtime and tfjs; one submit; little JavaScript"
   // 1.0 to 1.6 ms on two crowded cores; eager tfjs takes hundreds.
   expect(Math.min(...hostMs)).toBeLessThan(10);
 });
+
+gpuTest(
+  "an engine for logits only: one position's are a row of all; each parameter is where it says; no gradients",
+  async () => {
+    const { spec, layout, params, batch } = engineCases[0]!;
+    const opened = await testDevice();
+    // Arenas of several buffers.
+    const limits = { ...limitsOf(opened.device), maxBufferBytes: 8192 };
+    const engine = await createEngineOn(opened, { spec, layout, limits, logitsOnly: true });
+    engines.push(engine);
+    await engine.load(params);
+    const inputs = batch.inputs.slice(0, spec.context);
+    const all = await engine.logits(inputs, 1);
+    for (const position of [0, 3, spec.context - 1]) {
+      const row = all.subarray(position * spec.vocabulary, (position + 1) * spec.vocabulary);
+      expect(await engine.logitsAt(inputs, position)).toEqual(row);
+    }
+    const buffers = new Set<GPUBuffer>();
+    for (const slot of layout.slots) {
+      const { buffer, offset, size } = engine.bindingOf(slot);
+      buffers.add(buffer);
+      expect(offset % opened.device.limits.minStorageBufferOffsetAlignment).toBe(0);
+      const target = opened.device.createBuffer({ size, usage: USAGE.mapRead | USAGE.copyTarget });
+      const encoder = opened.device.createCommandEncoder();
+      encoder.copyBufferToBuffer(buffer, offset, target, 0, size);
+      opened.device.queue.submit([encoder.finish()]);
+      await target.mapAsync(1);
+      expect(new Float32Array(target.getMappedRange().slice(0)), slot.name).toEqual(params.slice(slot.offset, slot.offset + slot.size)); // prettier-ignore
+      target.destroy();
+    }
+    expect(buffers.size).toBeGreaterThan(1);
+    await expect(engine.loss(batch)).rejects.toThrow("an engine for logits only was asked for the loss");
+    await expect(engine.gradient(batch, new Float32Array(layout.length))).rejects.toThrow("for logits only");
+  },
+);

@@ -69,7 +69,9 @@ test("a step leaves no tensor behind", async () => {
   const gradient = new Float32Array(layout.length);
   await engine.gradient(batch, gradient);
   await engine.loss(batch);
-  await engine.logits(batch.inputs, batch.batchSize);
+  const logits = await engine.logits(batch.inputs, batch.batchSize);
+  const row = await engine.logitsAt(batch.inputs.slice(0, spec.context), 2);
+  expect(row).toEqual(logits.slice(2 * spec.vocabulary, 3 * spec.vocabulary));
   await engine.load(params);
   expect(tf.memory().numTensors).toBe(loaded);
   await engine.dispose();

@@ -55,6 +55,21 @@ test("each token is drawn at the last one's place, and the window slides when th
   expect(shown).toEqual([[0, 1, 0, 0], [0, 1, 2, 0], [0, 1, 2, 3], [1, 2, 3, 4]]); // prettier-ignore
 });
 
+test("of an engine that can give one position's logits no others are asked for, and the text is the same", async () => {
+  const spec = specOf(alphabet);
+  const all = scripted(spec, (token) => token + 1);
+  const one: Engine = {
+    ...all,
+    logits: () => Promise.reject(new Error("all positions were asked for")),
+    logitsAt: async (inputs, position) =>
+      (await all.logits(inputs, 1)).slice(position * spec.vocabulary, (position + 1) * spec.vocabulary),
+  };
+  const pieces: string[] = [];
+  const text = generateText({ engine: one, spec, tokenizer: alphabet, prompt: "ab", tokens: 4, seed: 1 });
+  for await (const piece of text) pieces.push(piece);
+  expect(pieces).toEqual(["c", "d", "e", "f"]);
+});
+
 test("the model ends a document by ending it", async () => {
   const { pieces } = await generate(alphabet, (token) => token + 1, { prompt: "f", tokens: 100 });
   expect(pieces).toEqual(["g", "h"]);
