@@ -148,6 +148,10 @@ export type SharedTheta = {
   fault: string | null;
 };
 
+function bytesInGpu(): number {
+  return (tf.memory() as unknown as { numBytesInGPU: number }).numBytesInGPU;
+}
+
 /** The compiled step and tfjs over one θ, two versions of it, against tfjs with a copy. */
 async function shareTheta(caseIndex: number): Promise<SharedTheta> {
   const { spec, layout, params, batch } = engineCases[caseIndex]!;
@@ -156,9 +160,8 @@ async function shareTheta(caseIndex: number): Promise<SharedTheta> {
   const inputs = batch.inputs.slice(0, spec.context);
   const alone = await createEagerEngine({ spec, layout, backend: "webgpu" });
   await alone.load(params);
-  const bytes = (): number => (tf.memory() as unknown as { numBytesInGPU: number }).numBytesInGPU;
   await alone.logits(inputs, 1);
-  const bytesAlone = bytes();
+  const bytesAlone = bytesInGpu();
   const writer = await startCompiledWriter({ spec, layout, params });
   const result: SharedTheta = { logits: [], attention: [], leaked: 0, thetaBytes: 0, after: 0, fault: null }; // prettier-ignore
   for (const theta of [params, params.map((value) => 0.7 * value)]) {
@@ -174,7 +177,7 @@ async function shareTheta(caseIndex: number): Promise<SharedTheta> {
     result.attention.push(relativeL2(await writer.attention(inputs, spec.context), maps));
   }
   await alone.logits(inputs, 1);
-  result.thetaBytes = bytes() - bytesAlone;
+  result.thetaBytes = bytesInGpu() - bytesAlone;
   await writer.dispose();
   await alone.dispose();
   result.leaked = tf.memory().numTensors - before;
@@ -226,8 +229,11 @@ async function tokenTimes(): Promise<{ compiledMs: number; eagerMs: number }> {
   }
   await eager.dispose();
   await compiled.dispose();
-  const median = (ms: readonly number[]): number => ms.toSorted((a, b) => a - b)[ms.length >> 1]!;
   return { compiledMs: median(compiledMs), eagerMs: median(eagerMs) };
+}
+
+function median(ms: readonly number[]): number {
+  return ms.toSorted((a, b) => a - b)[ms.length >> 1]!;
 }
 
 /** Starts WebGPU, then spoils a kernel of tfjs: the compiled step and tfjs cannot both be right. */
