@@ -287,6 +287,37 @@ browserTest(
 );
 
 browserTest(
+  "[I7] a device that goes away ends the task; the next one gets another device, and tfjs, and says why",
+  async () => {
+    const gpu = await launchChromium();
+    try {
+      context = await gpu.newContext({ locale: "en-GB" });
+      const page = await open("?backend=webgpu");
+      const settings = { temperature: 0.9, topK: 12, topP: 0.9, seed: 7, tokens: 10 };
+      const expected = await write(page, PROMPT, settings);
+      await page.locator(".side").nth(1).waitFor({ timeout: 120_000 });
+      await page.workers()[0]!.evaluate(() => {
+        const { prototype } = GPUDevice;
+        const create = Object.getOwnPropertyDescriptor(prototype, "createCommandEncoder")!;
+        prototype.createCommandEncoder = function (...given) {
+          Object.defineProperty(prototype, "createCommandEncoder", create);
+          this.destroy();
+          return this.createCommandEncoder(...given);
+        };
+      });
+      await page.getByRole("button", { name: "Write", exact: true }).click();
+      await page.locator("p.bad", { hasText: /./ }).first().waitFor({ timeout: 60_000 });
+      expect(await write(page, PROMPT, settings)).toBe(expected);
+      expect(await page.locator(".state").textContent()).toMatch(/the compiled step is not used: the graphics device was lost/); // prettier-ignore
+      // Chromium's own words on the work that the device did not live to do.
+      errors.length = 0;
+    } finally {
+      await gpu.close();
+    }
+  },
+);
+
+browserTest(
   "[I7] where the compiled step cannot be used, tfjs writes the same text, and the reason is said",
   async () => {
     const gpu = await launchChromium();
