@@ -86,8 +86,11 @@ browserTest("a visitor sees what the run is before joining it, and loads no engi
 browserTest("one press joins, by keyboard too; the tab shows its part", async () => {
   await scriptSession(context, [working]);
   const page = await open();
+  // A key before the page is drawn goes nowhere.
+  await button(page).waitFor();
   // The links to the pages and the languages come first.
   for (let times = 0; times < 6; times++) await page.keyboard.press("Tab");
+  expect(await page.evaluate(() => document.activeElement?.id)).toBe("button");
   await page.keyboard.press("Enter");
   await reads(page, "headline", "Training");
   await reads(page, "backend", "WebGPU");
