@@ -17,6 +17,31 @@ afterAll(() => compiled.clear());
 
 const withSubgroups: Variant = { ...PLAIN, subgroups: true };
 
+/** Whether the variant finds ONNX Runtime's gradients, and the second time every bit. `limit`: bytes of the largest binding. */
+async function agrees(given: EngineCase, variant: Variant, limit?: number): Promise<void> {
+  const { spec, layout } = given;
+  const opened = await testDevice();
+  const limits: PlanLimits = { ...limitsOf(opened.device), ...(limit !== undefined && { maxBindingBytes: limit }) };
+  const create = () => createEngineOn(opened, { spec, layout, limits, compiled, variant });
+  const found = await resultOf(await create(), given);
+  expect(errorOf(found, await reference(given))).toBeLessThan(1e-5);
+  expect(await resultOf(await create(), given)).toEqual(found);
+}
+
+type Bug = { readonly kernel: string; readonly from: string; readonly to: string };
+
+async function isCaught(variant: Variant, { kernel, from, to }: Bug): Promise<void> {
+  const given = engineCases[1]!;
+  const { spec, layout, batch } = given;
+  const opened = await testDevice();
+  const graph = stepGraph("gradient", spec, layout, batch.batchSize);
+  const options = { layout, limits: limitsOf(opened.device), dropout: spec.dropout, variant };
+  const plan = withBug(compile(graph, options), kernel, from, to);
+  const engine = await createEngineOn(opened, { spec, layout, compiled, planFor: () => plan });
+  // Negated, so that NaN counts as caught.
+  expect(errorOf(await resultOf(engine, given), await reference(given)) < 1e-3).toBe(false);
+}
+
 describe("sums by subgroups", () => {
   const cases: readonly { given: EngineCase; limit?: number }[] = [
     { given: engineCases[1]! },
@@ -30,15 +55,9 @@ describe("sums by subgroups", () => {
     { given: engineCase("vocabulary in chunks", { ...small, width: 12, context: 9, vocabulary: 200 }, 3), limit: 64 * 4 * 30 }, // prettier-ignore
   ];
   for (const { given, limit } of cases) {
-    gpuTest(`${given.name}: the gradients of ONNX Runtime; the second time every bit`, async () => {
-      const { spec, layout } = given;
-      const opened = await testDevice();
-      const limits: PlanLimits = { ...limitsOf(opened.device), ...(limit !== undefined && { maxBindingBytes: limit }) };
-      const create = () => createEngineOn(opened, { spec, layout, limits, compiled, variant: withSubgroups });
-      const found = await resultOf(await create(), given);
-      expect(errorOf(found, await reference(given))).toBeLessThan(1e-5);
-      expect(await resultOf(await create(), given)).toEqual(found);
-    });
+    gpuTest(`${given.name}: the gradients of ONNX Runtime; the second time every bit`, () =>
+      agrees(given, withSubgroups, limit),
+    );
   }
 
   const bugs = [
@@ -47,18 +66,8 @@ describe("sums by subgroups", () => {
     { kernel: "crossEntropy", from: "subgroupMax(own.x)", to: "own.x" },
     { kernel: "columnSum", from: "first += together", to: "first += 2u * together" },
   ];
-  for (const { kernel, from, to } of bugs) {
-    gpuTest(`a planted bug in ${kernel.trim()} is caught`, async () => {
-      const given = engineCases[1]!;
-      const { spec, layout, batch } = given;
-      const opened = await testDevice();
-      const graph = stepGraph("gradient", spec, layout, batch.batchSize);
-      const limits = limitsOf(opened.device);
-      const plan = withBug(compile(graph, { layout, limits, dropout: spec.dropout, variant: withSubgroups }), kernel, from, to); // prettier-ignore
-      const engine = await createEngineOn(opened, { spec, layout, compiled, planFor: () => plan });
-      // Negated, so that NaN counts as caught.
-      expect(errorOf(await resultOf(engine, given), await reference(given)) < 1e-3).toBe(false);
-    });
+  for (const bug of bugs) {
+    gpuTest(`a planted bug in ${bug.kernel.trim()} is caught`, () => isCaught(withSubgroups, bug));
   }
 });
 
@@ -72,14 +81,7 @@ describe("threads alone", () => {
     engineCase("whole groups of rows and columns", { ...small, heads: 2, width: 64, context: 64, vocabulary: 64, bias: true, dropout: 0.1 }, 1), // prettier-ignore
   ];
   for (const given of cases) {
-    gpuTest(`${given.name}: the gradients of ONNX Runtime; the second time every bit`, async () => {
-      const { spec, layout } = given;
-      const opened = await testDevice();
-      const create = () => createEngineOn(opened, { spec, layout, compiled, variant: alone });
-      const found = await resultOf(await create(), given);
-      expect(errorOf(found, await reference(given))).toBeLessThan(1e-5);
-      expect(await resultOf(await create(), given)).toEqual(found);
-    });
+    gpuTest(`${given.name}: the gradients of ONNX Runtime; the second time every bit`, () => agrees(given, alone));
   }
 
   const bugs = [
@@ -92,17 +94,8 @@ describe("threads alone", () => {
     { kernel: "crossEntropy", from: "let lane = 0u", to: "let lane = 1u" },
     { kernel: "columnSum", from: "row += 1u", to: "row += 2u" },
   ];
-  for (const { kernel, from, to } of bugs) {
-    gpuTest(`a planted bug in ${kernel.trim()} (${to}) is caught`, async () => {
-      const given = engineCases[1]!;
-      const { spec, layout, batch } = given;
-      const opened = await testDevice();
-      const graph = stepGraph("gradient", spec, layout, batch.batchSize);
-      const planOptions = { layout, limits: limitsOf(opened.device), dropout: spec.dropout, variant: alone };
-      const plan = withBug(compile(graph, planOptions), kernel, from, to);
-      const engine = await createEngineOn(opened, { spec, layout, compiled, planFor: () => plan });
-      expect(errorOf(await resultOf(engine, given), await reference(given)) < 1e-3).toBe(false);
-    });
+  for (const bug of bugs) {
+    gpuTest(`a planted bug in ${bug.kernel.trim()} (${bug.to}) is caught`, () => isCaught(alone, bug));
   }
 
   gpuTest("are what a software adapter gets, without being asked for a step", async () => {

@@ -4,9 +4,9 @@
  * rows of A and four columns of B at once whichever way they lie in memory.
  */
 import type { FusedOp } from "../fused.ts";
-import { fourLanes, type Lanes, Shader, type ShaderContext, type ShaderLimits, typeOf, writeSteps } from "../shader.ts";
+import type { Lanes, ShaderContext, ShaderLimits } from "../shader.ts";
 import { each, finishKernel, type Kernel } from "./kernel.ts";
-import { productOf, reader, type Stored } from "./matrix.ts";
+import { defineEnds, openProduct } from "./matrix.ts";
 
 /** A tile of rows × columns, `depth` deep in workgroup memory; each thread computes perThread × perThread of it. */
 export type Tile = { readonly size: 32 | 64 | 128; readonly depth: 16 | 32; readonly perThread: 4 | 8 };
@@ -35,14 +35,9 @@ export function chooseTile(rows: number, columns: number, batches: number, limit
   return allowed.find(fits) ?? last;
 }
 
-export function matMulKernel(context: ShaderContext, { core, steps, stores }: FusedOp, most: Lanes): Kernel {
-  if (core.kind !== "matMul") throw new Error(`a product's kernel for ${core.kind}`);
-  const shader = new Shader(context);
-  const { a, b, rows, columns, depth, form } = productOf(shader, core);
-  const size = a.batches * rows * columns;
-  const own = new Set([core.result, ...steps.map(({ output }) => output)]);
-  const lanes = most === 4 && columns % 4 === 0 && fourLanes(context, steps, own, size) ? 4 : 1;
-  const lanesOf = ({ columns }: Stored): Lanes => (most === 4 && columns % 4 === 0 ? 4 : 1);
+export function matMulKernel(context: ShaderContext, op: FusedOp, most: Lanes): Kernel {
+  const product = openProduct(context, op, most);
+  const { shader, core, a, rows, columns, depth, size, lanes, form } = product;
 
   const tile = chooseTile(rows, columns, a.batches, context.limits);
   const threads = (tile.size / tile.perThread) ** 2;
@@ -50,23 +45,8 @@ export function matMulKernel(context: ShaderContext, { core, steps, stores }: Fu
   const quads = tile.size / 4;
   const halves = tile.perThread / 4;
   const blocks = quads * (tile.depth / 4);
-  /** Whether tiles end where the matrix does: then nothing lies outside, and no bound need be checked (or compiled). */
   const whole = { rows: rows % tile.size === 0, columns: columns % tile.size === 0, depth: depth % tile.depth === 0 };
-  reader(shader, "readA", core.a, a, lanesOf(a), whole.rows && whole.depth);
-  reader(shader, "readB", core.b, b, lanesOf(b), whole.columns && whole.depth);
-
-  const index = lanes === 4 ? `row * ${columns / 4}u + column` : `row * ${columns}u + column`;
-  const names = new Map([[core.result, "value"]]);
-  const place = a.batches > 1 ? `batch * ${(rows * columns) / lanes}u + ${index}` : index;
-  const position = { lanes, size, index: "i", column: { index: "column", columns } } as const;
-  const lines = writeSteps(shader, steps, stores, position, names);
-  shader.define(
-    "finish",
-    `fn finish(batch: u32, row: u32, column: u32, value: ${typeOf(lanes)}) {
-  let i = ${place};
-  ${lines.join("\n  ")}
-}`,
-  );
+  defineEnds(product, op, whole);
 
   const load = (into: string, read: string, origin: string, transposed: boolean) => `
     for (var block = lane; block < ${blocks}u; block += ${threads}u) {
@@ -122,7 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   return finishKernel(shader, {
     name: `matMul ${a.batches > 1 ? `${a.batches}×` : ""}${rows}×${columns}×${depth} ${form} tile ${tile.size}`,
     workgroups: [Math.ceil(columns / tile.size), Math.ceil(rows / tile.size), a.batches],
-    flops: 2 * size * depth + size * steps.length,
+    flops: 2 * size * depth + size * op.steps.length,
     body,
   });
 }

@@ -5,38 +5,21 @@
  * (`npm run explain -- --measure`, and with `--alone`).
  */
 import type { FusedOp } from "../fused.ts";
-import { fourLanes, type Lanes, Shader, type ShaderContext, typeOf, writeSteps } from "../shader.ts";
+import type { Lanes, ShaderContext } from "../shader.ts";
 import { each, finishKernel, inARow, type Kernel } from "./kernel.ts";
-import { productOf, reader, type Stored } from "./matrix.ts";
+import { defineEnds, openProduct } from "./matrix.ts";
 
 const THREADS = 32;
 
 /** Of C a thread computes so many rows, and four columns. */
 const ROWS = 8;
 
-export function matMulAloneKernel(context: ShaderContext, { core, steps, stores }: FusedOp, most: Lanes): Kernel {
-  if (core.kind !== "matMul") throw new Error(`a product's kernel for ${core.kind}`);
+export function matMulAloneKernel(context: ShaderContext, op: FusedOp, most: Lanes): Kernel {
+  const product = openProduct(context, op, most);
+  const { shader, core, a, rows, columns, depth, size, lanes, form } = product;
   const { transposeA, transposeB } = core;
-  const shader = new Shader(context);
-  const { a, b, rows, columns, depth, form } = productOf(shader, core);
-  const size = a.batches * rows * columns;
-  const own = new Set([core.result, ...steps.map(({ output }) => output)]);
-  const lanes = most === 4 && columns % 4 === 0 && fourLanes(context, steps, own, size) ? 4 : 1;
-  const lanesOf = ({ columns }: Stored): Lanes => (most === 4 && columns % 4 === 0 ? 4 : 1);
   const whole = { rows: rows % ROWS === 0, columns: columns % 4 === 0, depth: depth % 4 === 0 };
-  reader(shader, "readA", core.a, a, lanesOf(a), whole.rows && whole.depth);
-  reader(shader, "readB", core.b, b, lanesOf(b), whole.columns && whole.depth);
-
-  const place = `${a.batches > 1 ? `batch * ${(rows * columns) / lanes}u + ` : ""}row * ${columns / lanes}u + column`;
-  const position = { lanes, size, index: "i", column: { index: "column", columns } } as const;
-  const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
-  shader.define(
-    "finish",
-    `fn finish(batch: u32, row: u32, column: u32, value: ${typeOf(lanes)}) {
-  let i = ${place};
-  ${lines.join("\n  ")}
-}`,
-  );
+  defineEnds(product, op, whole);
 
   // Four deep: of op(A) four elements of each row, of op(B) four of each column.
   const loads = [
@@ -83,7 +66,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   return finishKernel(shader, {
     name: `matMul ${a.batches > 1 ? `${a.batches}×` : ""}${rows}×${columns}×${depth} ${form} alone`,
     workgroups,
-    flops: 2 * size * depth + size * steps.length,
+    flops: 2 * size * depth + size * op.steps.length,
     body,
   });
 }

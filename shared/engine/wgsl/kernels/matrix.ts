@@ -1,20 +1,67 @@
-/** @file The factors of a product as they lie in memory, and reading four elements of a row at once. */
+/** @file What the kernels of products share: the factors as they lie in memory, reading four elements of a row, and the ends of a tile. */
 import { sizeOf } from "../../../numerics/layout.ts";
-import type { Core } from "../fused.ts";
-import { type Lanes, type Shader, typeOf } from "../shader.ts";
+import type { Core, FusedOp } from "../fused.ts";
+import { fourLanes, type Lanes, Shader, type ShaderContext, typeOf, writeSteps } from "../shader.ts";
 
 /** A matrix, or a batch of them, as it lies in memory. */
-export type Stored = { readonly batches: number; readonly rows: number; readonly columns: number };
+type Stored = { readonly batches: number; readonly rows: number; readonly columns: number };
 
-/** op(A)·op(B): [rows, depth]·[depth, columns], and which of them is transposed, as BLAS writes it. */
-export function productOf(
-  shader: Shader,
-  { a: first, b: second, transposeA, transposeB }: Extract<Core, { kind: "matMul" }>,
-): { a: Stored; b: Stored; rows: number; columns: number; depth: number; form: string } {
-  const [a, b] = [stored(shader.shape(first)), stored(shader.shape(second))];
+/** op(A)·op(B): [rows, depth]·[depth, columns], before its kernel is written. */
+export type Product = {
+  readonly shader: Shader;
+  readonly core: Extract<Core, { kind: "matMul" }>;
+  readonly a: Stored;
+  readonly b: Stored;
+  readonly rows: number;
+  readonly columns: number;
+  readonly depth: number;
+  /** Elements of the result. */
+  readonly size: number;
+  /** Of the result; the factors are read four at a time wherever their rows allow it. */
+  readonly lanes: Lanes;
+  /** Which of the factors is transposed, as BLAS writes it. */
+  readonly form: string;
+  /** The most lanes that anything may have. */
+  readonly most: Lanes;
+};
+
+export function openProduct(context: ShaderContext, { core, steps }: FusedOp, most: Lanes): Product {
+  if (core.kind !== "matMul") throw new Error(`a product's kernel for ${core.kind}`);
+  const { transposeA, transposeB } = core;
+  const shader = new Shader(context);
+  const [a, b] = [stored(shader.shape(core.a)), stored(shader.shape(core.b))];
   const [rows, depth] = transposeA ? [a.columns, a.rows] : [a.rows, a.columns];
   const columns = transposeB ? b.rows : b.columns;
-  return { a, b, rows, columns, depth, form: `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}` };
+  const size = a.batches * rows * columns;
+  const own = new Set([core.result, ...steps.map(({ output }) => output)]);
+  const lanes = most === 4 && columns % 4 === 0 && fourLanes(context, steps, own, size) ? 4 : 1;
+  const form = `${transposeA ? "T" : "N"}${transposeB ? "T" : "N"}`;
+  return { shader, core, a, b, rows, columns, depth, size, lanes, form, most };
+}
+
+/**
+ * Defines `readA` and `readB` for a kernel's tiles, and `finish(batch, row, column, value)`, which takes the steps and stores; its column
+ * is in units of lanes. `whole`: in which directions tiles end where the matrix does: nothing there lies outside, and no bound need be
+ * checked (or compiled).
+ */
+export function defineEnds(
+  { shader, core, a, b, rows, columns, size, lanes, most }: Product,
+  { steps, stores }: FusedOp,
+  whole: { readonly rows: boolean; readonly columns: boolean; readonly depth: boolean },
+): void {
+  const lanesOf = ({ columns }: Stored): Lanes => (most === 4 && columns % 4 === 0 ? 4 : 1);
+  reader(shader, "readA", core.a, a, lanesOf(a), whole.rows && whole.depth);
+  reader(shader, "readB", core.b, b, lanesOf(b), whole.columns && whole.depth);
+  const place = `${a.batches > 1 ? `batch * ${(rows * columns) / lanes}u + ` : ""}row * ${columns / lanes}u + column`;
+  const position = { lanes, size, index: "i", column: { index: "column", columns } } as const;
+  const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
+  shader.define(
+    "finish",
+    `fn finish(batch: u32, row: u32, column: u32, value: ${typeOf(lanes)}) {
+  let i = ${place};
+  ${lines.join("\n  ")}
+}`,
+  );
 }
 
 function stored(shape: readonly number[]): Stored {
@@ -23,7 +70,7 @@ function stored(shape: readonly number[]): Stored {
 }
 
 /** WGSL of `name(batch, row, column)`: four elements of a row, 0 outside the matrix, unless nobody asks for what lies there. */
-export function reader(
+function reader(
   shader: Shader,
   name: string,
   value: number,
