@@ -50,7 +50,8 @@ export async function createOnnxEngine({
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: "sequential",
-        executionProviders: provider === "cpu" ? ["cpu"] : [provider, "cpu"],
+        // The processor unnamed: sessions are then as they were measured.
+        ...(provider === "cpu" ? {} : { executionProviders: [provider, "cpu"] }),
         // The lowering has done what helps; "all" would undo the transposes it made on purpose.
         graphOptimizationLevel: "disabled",
         // One block planned for all activations comes on top of the arena that the first run has filled without it: 40 MB more for
