@@ -11,6 +11,7 @@ import { stepGraph } from "../shared/engine/stepGraph.ts";
 import { GRADIENT, MASK, PARAM, type StepKind } from "../shared/engine/stepKind.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
+import { runInPlace, withSequenceFirst } from "./inPlace.ts";
 import { type Provider, providersHere } from "./providers.ts";
 
 /** Lease sizes vary a little at the end of an epoch; a session holds its own activations, so old ones go. */
@@ -40,13 +41,17 @@ export async function createOnnxEngine({
   const sessions = new Map<string, Promise<ort.InferenceSession>>();
   let params: Record<string, ort.Tensor> | undefined;
 
+  const modelOf = (kind: StepKind, batchSize: number): Uint8Array => {
+    const graph = lowerToOnnx(stepGraph(kind, spec, layout, batchSize));
+    return encodeModel(kind === "gradient" ? withSequenceFirst(graph) : graph);
+  };
   const sessionFor = async (kind: StepKind, batchSize: number): Promise<ort.InferenceSession> => {
     const key = `${kind} ${batchSize}`;
     const known = sessions.get(key);
     sessions.delete(key);
     const created =
       known ??
-      ort.InferenceSession.create(encodeModel(lowerToOnnx(stepGraph(kind, spec, layout, batchSize))), {
+      ort.InferenceSession.create(modelOf(kind, batchSize), {
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: "sequential",
@@ -97,9 +102,10 @@ export async function createOnnxEngine({
     gradient: async (batch, gradient) => {
       const tokens = checkBatch(spec, batch);
       const compiled = await sessionFor("gradient", batch.batchSize);
-      const loss = new Float32Array(1);
+      const loss = new Float32Array([Number.NaN]);
       clearPadding(layout, gradient);
-      await compiled.run(
+      await runInPlace(
+        compiled,
         { ...loaded(), ...tokenTensors(batch), ...maskTensors(spec, batch) },
         { loss: new ort.Tensor("float32", loss, []), ...views(GRADIENT, gradient) },
       );

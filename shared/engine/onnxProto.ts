@@ -21,12 +21,15 @@ export type OnnxNode = {
 
 export type OnnxValue = { readonly name: string; readonly type: OnnxType; readonly shape: readonly number[] };
 
+/** A list of tensors, empty or not. */
+export type OnnxSequence = { readonly name: string; readonly sequenceOf: OnnxType };
+
 export type OnnxConstant = OnnxValue & { readonly values: readonly number[] };
 
 export type OnnxGraph = {
   readonly nodes: readonly OnnxNode[];
   readonly inputs: readonly OnnxValue[];
-  readonly outputs: readonly OnnxValue[];
+  readonly outputs: readonly (OnnxValue | OnnxSequence)[];
   readonly constants: readonly OnnxConstant[];
 };
 
@@ -51,7 +54,7 @@ function graphProto({ nodes, inputs, outputs, constants }: OnnxGraph): Uint8Arra
     textField(2, "step"),
     ...constants.map((constant) => bytesField(5, tensorProto(constant))),
     ...inputs.map((value) => bytesField(11, valueProto(value))),
-    ...outputs.map((value) => bytesField(12, valueProto(value))),
+    ...outputs.map((value) => bytesField(12, "sequenceOf" in value ? sequenceProto(value) : valueProto(value))),
   ]);
 }
 
@@ -95,6 +98,11 @@ function valueProto({ name, type, shape }: OnnxValue): Uint8Array {
   const dimensions = message(shape.map((extent) => bytesField(1, message([intField(1, extent)]))));
   const tensor = message([intField(1, typeCodes[type]), bytesField(2, dimensions)]);
   return message([textField(1, name), bytesField(2, message([bytesField(1, tensor)]))]);
+}
+
+function sequenceProto({ name, sequenceOf }: OnnxSequence): Uint8Array {
+  const element = bytesField(1, message([intField(1, typeCodes[sequenceOf])]));
+  return message([textField(1, name), bytesField(2, message([bytesField(4, message([bytesField(1, element)]))]))]);
 }
 
 function message(fields: readonly Uint8Array[]): Uint8Array {

@@ -1,9 +1,17 @@
 import { expect, test } from "vitest";
 import { gptTensors } from "../../../shared/model/gptTensors.ts";
+import { type ModelSpec, presets } from "../../../shared/model/spec.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 import { createNodeEngine } from "../../../worker-node/engine.ts";
 import { createOnnxEngine } from "../../../worker-node/onnxEngine.ts";
-import { type EngineCase, engineCases, largeCases, randomBatch, relativeL2 } from "../../support/engineCases.ts";
+import {
+  type EngineCase,
+  engineCase,
+  engineCases,
+  largeCases,
+  randomBatch,
+  relativeL2,
+} from "../../support/engineCases.ts";
 import { finiteDifferences, gptLossF64 } from "../../support/gptF64.ts";
 
 test("gradients equal finite differences of a second implementation in f64", async () => {
@@ -52,6 +60,24 @@ test("reads θ and writes gradients in place, in memory shared between threads, 
   expect(expected.some((value) => value !== 0)).toBe(true);
   theta[0] = (theta[0] ?? 0) + 1;
   expect((await engine.gradient(batch, gradient)).lossSum).not.toBe(lossSum);
+  await engine.dispose();
+});
+
+test("a step leaves no copy of the gradient behind", async () => {
+  const spec: ModelSpec = { kind: "gpt", ...presets.tiny, vocabulary: 65, dropout: 0 };
+  const { layout, params, batch } = engineCase("tiny", spec, 1);
+  const engine = await createOnnxEngine({ spec, layout, threads: 1 });
+  await engine.load(params);
+  const gradient = new Float32Array(layout.length);
+  await engine.gradient(batch, gradient);
+  const grownBytes: number[] = [];
+  for (let step = 0; step < 5; step++) {
+    const before = process.memoryUsage().arrayBuffers;
+    await engine.gradient(batch, gradient);
+    grownBytes.push(process.memoryUsage().arrayBuffers - before);
+  }
+  // The garbage collector may hide one step's, not all of them.
+  expect(Math.max(...grownBytes)).toBeLessThan(gradient.byteLength / 4);
   await engine.dispose();
 });
 
