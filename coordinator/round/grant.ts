@@ -36,7 +36,12 @@ export function grantLeases(draft: Draft, config: RoundConfig, nowMs: number, ef
       continue;
     }
     if (nowMs < worker.suspendedUntilMs) {
-      wait(draft, id, `paused after ${worker.strikes} refused contributions`, effects);
+      const units = toConfirm(draft, id);
+      if (units === null) wait(draft, id, `paused after ${worker.strikes} refused contributions`, effects);
+      else {
+        grant(draft, id, units.pool, units, unitMsOf(worker, units.pool), config, nowMs, effects);
+        facts = gather(draft, config, nowMs);
+      }
       continue;
     }
     const reason = grantOne(draft, id, facts, config, nowMs, effects);
@@ -242,6 +247,22 @@ function openTo(draft: Draft, id: WorkerId, pool: Pool, config: RoundConfig, now
     return rest.some((other) => !refused.has(other));
   });
   return barred.reduce((open, { firstUnit, units }) => withStatus(open, firstUnit, units, DONE), pool);
+}
+
+/**
+ * What a worker that pauses computes all the same: units that another was refused for their norm, if norms of this round are all that it
+ * is blamed for itself. When a step has made all gradients large everybody is refused at once, and a single second opinion shows
+ * it: nobody would gain if everybody waited. A liar gets each such unit once.
+ */
+function toConfirm(draft: Draft, id: WorkerId): (Units & { readonly pool: Pool }) | null {
+  const { train: pool, outliers } = draft;
+  const own = outliers.filter(({ worker }) => worker === id);
+  if (pool === null || (draft.workers.get(id)?.strikes ?? 0) > own.length) return null;
+  const found = outliers.find(({ firstUnit, units }) =>
+    outliersAmong(draft, firstUnit, units).every(({ worker }) => worker !== id) && pool.status[firstUnit] === FREE); // prettier-ignore
+  return found === undefined
+    ? null
+    : { pool, firstUnit: found.firstUnit, units: freeRun(pool, found.firstUnit, found.units) };
 }
 
 /** Tells a worker why it has no lease, once per reason. */

@@ -309,12 +309,8 @@ function onMerged(
     const { status } = draft.train;
     draft.outliers = draft.outliers.filter(({ firstUnit, units }) => status.subarray(firstUnit, firstUnit + units).some((unit) => unit !== DONE)); // prettier-ignore
     if (worker !== undefined) {
-      draft.workers.set(id, {
-        ...worker,
-        isNew: false,
-        tokens: worker.tokens + result.tokens,
-        strikes: clipped ? worker.strikes : 0,
-      });
+      const tokens = worker.tokens + result.tokens;
+      update(draft, id, { isNew: false, tokens, strikes: clipped ? worker.strikes : 0 });
       // Nobody is asked whether a clipped unit is just odd, so one costs nothing; several in a row are no chance.
       if (clipped) strike(draft, id, nowMs, { spared: 1 });
     }

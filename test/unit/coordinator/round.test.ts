@@ -106,6 +106,39 @@ describe("contributions whose norm is far above recent ones", () => {
     expect(run.state().workers.get("a")).toMatchObject({ strikes: 0, suspendedUntilMs: 0 });
   });
 
+  test("where one step made every gradient large, those that pause for it confirm each other at once", () => {
+    const run = driver({ minLeaseMs: 10_000 });
+    run.send(reference);
+    run.join("a");
+    run.join("b");
+    const [first, second] = [run.pull("a")!, run.pull("b")!];
+    run.give("a", first.lease, 0);
+    mergedAs(run, 1, 900, outlier);
+    run.give("b", second.lease, second.firstUnit);
+    mergedAs(run, 2, 900, outlier);
+    // Both pause for a second, and each gets the unit of the other.
+    expect(run.pull("b", 60)).toMatchObject({ firstUnit: 0, units: 1 });
+    const checked = run.pull("a", 60)!;
+    expect(checked).toMatchObject({ firstUnit: second.firstUnit, units: 1 });
+    run.give("a", checked.lease, checked.firstUnit, {}, 70);
+    mergedAs(run, 3, 900, null, 70);
+    for (const name of ["a", "b"])
+      expect(run.state().workers.get(name)).toMatchObject({ strikes: 0, suspendedUntilMs: 0 });
+  });
+
+  test("who is blamed for more than this round's norms, or was refused for the unit itself, pauses", () => {
+    const run = driver({ minLeaseMs: 10_000 });
+    run.send(reference);
+    for (const name of ["a", "b", "c"]) run.join(name);
+    const [first, second] = [run.pull("a")!, run.pull("b")!];
+    run.give("a", first.lease, 0);
+    run.merged({ code: "not-finite", message: "NaN" });
+    run.give("b", second.lease, second.firstUnit);
+    mergedAs(run, 2, 900, outlier);
+    expect(run.pull("a", 60)).toBeNull();
+    expect(run.pull("b", 60)).toBeNull();
+  });
+
   test("a worker without others is believed: asking it again would tell nothing", () => {
     const run = driver();
     run.send(reference);
