@@ -5,9 +5,9 @@
  * (`npm run explain -- --measure`, and with `--alone`).
  */
 import type { FusedOp } from "../fused.ts";
-import type { Lanes, ShaderContext } from "../shader.ts";
+import { type Lanes, type ShaderContext, typeOf } from "../shader.ts";
 import { each, finishKernel, inARow, type Kernel } from "./kernel.ts";
-import { defineEnds, openProduct } from "./matrix.ts";
+import { defineEnds, lanesOf, openProduct, type Product } from "./matrix.ts";
 
 const THREADS = 32;
 
@@ -52,12 +52,13 @@ export function matMulAloneKernel(context: ShaderContext, op: FusedOp, most: Lan
   const body = `@compute @workgroup_size(${THREADS})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let number = ${at} * ${THREADS}u + lane;
-  if (number >= ${threads}u) { return; }
+  ${threads % THREADS === 0 ? "" : `if (number >= ${threads}u) { return; }`}
   let column = number % ${across}u * 4u;
-  let row = number / ${across}u % ${down}u * ${ROWS}u;
-  let batch = number / ${across * down}u;
+  let row = number / ${across}u ${a.batches > 1 ? `% ${down}u ` : ""}* ${ROWS}u;
+  let batch = ${a.batches > 1 ? `number / ${across * down}u` : "0u"};
   ${each(ROWS, (r) => `var c${r} = vec4<f32>();`)}
-  for (var k = 0u; k < ${depth}u; k += 4u) {
+  ${depthOf(product)}
+  for (var k = 0u; k < depth; k += 4u) {
     ${loads.join("\n    ")}
     ${each(ROWS, (r) => `c${r} += ${products(r)};`)}
   }
@@ -69,4 +70,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     flops: 2 * size * depth + size * op.steps.length,
     body,
   });
+}
+
+/** WGSL of `depth`: from the factor's length where it grows with the batch, whose size is then not in the text. */
+function depthOf({ shader, core, a, depth, most }: Product): string {
+  if (!core.transposeA || a.batches > 1) return `let depth = ${depth}u;`;
+  const lanes = lanesOf(a, most);
+  return `let depth = arrayLength(&${shader.bind(core.a, typeOf(lanes))}) / ${a.columns / lanes}u;`;
 }

@@ -49,9 +49,13 @@ export function defineEnds(
   { steps, stores }: FusedOp,
   whole: { readonly rows: boolean; readonly columns: boolean; readonly depth: boolean },
 ): void {
-  const lanesOf = ({ columns }: Stored): Lanes => (most === 4 && columns % 4 === 0 ? 4 : 1);
-  reader(shader, "readA", core.a, a, lanesOf(a), whole.rows && whole.depth);
-  reader(shader, "readB", core.b, b, lanesOf(b), whole.columns && whole.depth);
+  const { transposeA, transposeB } = core;
+  const wholeA = transposeA ? { rows: whole.depth, columns: whole.rows } : { rows: whole.rows, columns: whole.depth };
+  const wholeB = transposeB
+    ? { rows: whole.columns, columns: whole.depth }
+    : { rows: whole.depth, columns: whole.columns };
+  reader(shader, "readA", core.a, a, lanesOf(a, most), wholeA);
+  reader(shader, "readB", core.b, b, lanesOf(b, most), wholeB);
   const place = `${a.batches > 1 ? `batch * ${(rows * columns) / lanes}u + ` : ""}row * ${columns / lanes}u + column`;
   const position = { lanes, size, index: "i", column: { index: "column", columns } } as const;
   const lines = writeSteps(shader, steps, stores, position, new Map([[core.result, "value"]]));
@@ -62,6 +66,11 @@ export function defineEnds(
   ${lines.join("\n  ")}
 }`,
   );
+}
+
+/** As how many lanes a factor is bound. */
+export function lanesOf({ columns }: Stored, most: Lanes): Lanes {
+  return most === 4 && columns % 4 === 0 ? 4 : 1;
 }
 
 function stored(shape: readonly number[]): Stored {
@@ -76,10 +85,11 @@ function reader(
   value: number,
   { batches, rows, columns }: Stored,
   lanes: Lanes,
-  isInside: boolean,
+  whole: { readonly rows: boolean; readonly columns: boolean },
 ): void {
   const element = shader.read(value, typeOf(lanes));
   const start = batches > 1 ? `batch * ${(rows * columns) / lanes}u + ` : "";
+  const outside = [...(whole.rows ? [] : [`row >= ${rows}u`]), ...(whole.columns ? [] : [`column >= ${columns}u`])];
   const inside =
     lanes === 4
       ? `return ${element(`${start}row * ${columns / 4}u + column / 4u`)};`
@@ -92,7 +102,7 @@ function reader(
   shader.define(
     name,
     `fn ${name}(batch: u32, row: u32, column: u32) -> vec4<f32> {
-  ${isInside ? "" : `if (row >= ${rows}u || column >= ${columns}u) { return vec4<f32>(); }`}
+  ${outside.length === 0 ? "" : `if (${outside.join(" || ")}) { return vec4<f32>(); }`}
   ${inside}
 }`,
   );

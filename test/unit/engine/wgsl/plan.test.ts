@@ -82,6 +82,18 @@ test("small moves at most 1.5 times the bytes of a fused step counted by hand", 
   expect(planned / minimum).toBeGreaterThanOrEqual(1);
 });
 
+test.each([65, 1024])(
+  "threads alone, vocabulary %d: what a batch of 4 compiles, a batch of 12 does not compile again",
+  (vocabulary) => {
+    const variant = { ...PLAIN, alone: true };
+    const compiled = new Set(planOf("tiny", vocabulary, 4, 0, variant).pipelines);
+    const { pipelines, dispatches } = planOf("tiny", vocabulary, 12, 0, variant);
+    const again = dispatches.filter(({ pipeline }) => !compiled.has(pipelines[pipeline] ?? ""));
+    // Their loops are as long as the batch; they compile in no time.
+    for (const { name } of again) expect(name).toMatch(/^(columnSum|embeddingGrad) /);
+  },
+);
+
 describe("activations as f16", () => {
   const whole = planOf("tiny", 65, 12);
   const half = planOf("tiny", 65, 12, 0, { ...PLAIN, storage: "f16" });
