@@ -4,7 +4,7 @@
  */
 import { open, readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { examine } from "../shared/engine/examination.ts";
+import { examine, examinationSamples } from "../shared/engine/examination.ts";
 import { gptTensors } from "../shared/model/gptTensors.ts";
 import { initialParams } from "../shared/model/init.ts";
 import { layoutOf } from "../shared/numerics/layout.ts";
@@ -22,7 +22,8 @@ const [{ engine }, task] = await Promise.all([
 ]);
 const gradient = new Float32Array(layout.length);
 const nowMs = (): number => performance.now();
-const { answer } = await examine({ engine, spec: run.model, layout, batchSize: run.unit, gradient, nowMs });
+const batchSize = examinationSamples(run.unit);
+const { answer } = await examine({ engine, spec: run.model, layout, batchSize, gradient, nowMs });
 await engine.load(initialParams(run.model, layout, run.seed));
 const batch = await task.trainingBatch({ origin: 0, samples: run.batch, unit: 0, version: 0 });
 const { tokens } = await engine.gradient(batch, gradient);

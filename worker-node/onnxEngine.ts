@@ -14,8 +14,11 @@ import type { ParamLayout } from "../shared/numerics/layout.ts";
 import { runInPlace, withSequenceFirst } from "./inPlace.ts";
 import { type Provider, providersHere } from "./providers.ts";
 
-/** Lease sizes vary a little at the end of an epoch; a session holds its own activations, so old ones go. */
-const MAX_SESSIONS = 4;
+/**
+ * Sizes differ now and then: the examination's, the last of an epoch, of an evaluation. A session holds its activations, so old ones go;
+ * one for gradients holds the most, and making it again costs about a step.
+ */
+const MAX_SESSIONS: Readonly<Record<StepKind, number>> = { gradient: 1, loss: 2, logits: 2 };
 
 export type OnnxEngineOptions = {
   readonly spec: ModelSpec;
@@ -38,7 +41,11 @@ export async function createOnnxEngine({
   const here = provider === "cpu" ? [provider] : await providersHere();
   if (!here.includes(provider))
     throw new Error(`this machine's ONNX Runtime has no ${provider}, only ${here.join(", ")}`);
-  const sessions = new Map<string, Promise<ort.InferenceSession>>();
+  const sessions: Readonly<Record<StepKind, Map<number, Promise<ort.InferenceSession>>>> = {
+    gradient: new Map(),
+    loss: new Map(),
+    logits: new Map(),
+  };
   let params: Record<string, ort.Tensor> | undefined;
 
   const modelOf = (kind: StepKind, batchSize: number): Uint8Array => {
@@ -46,9 +53,8 @@ export async function createOnnxEngine({
     return encodeModel(kind === "gradient" ? withSequenceFirst(graph) : graph);
   };
   const sessionFor = async (kind: StepKind, batchSize: number): Promise<ort.InferenceSession> => {
-    const key = `${kind} ${batchSize}`;
-    const known = sessions.get(key);
-    sessions.delete(key);
+    const known = sessions[kind].get(batchSize);
+    sessions[kind].delete(batchSize);
     const created =
       known ??
       ort.InferenceSession.create(modelOf(kind, batchSize), {
@@ -65,11 +71,11 @@ export async function createOnnxEngine({
         logSeverityLevel: 3,
         ...session,
       });
-    sessions.set(key, created); // last = most recently used
-    const [oldest] = sessions.keys();
-    if (sessions.size > MAX_SESSIONS && oldest !== undefined) {
-      const evicted = sessions.get(oldest);
-      sessions.delete(oldest);
+    sessions[kind].set(batchSize, created); // last = most recently used
+    const [oldest] = sessions[kind].keys();
+    if (sessions[kind].size > MAX_SESSIONS[kind] && oldest !== undefined) {
+      const evicted = sessions[kind].get(oldest);
+      sessions[kind].delete(oldest);
       await (await evicted)?.release();
     }
     return created;
@@ -128,8 +134,10 @@ export async function createOnnxEngine({
     },
 
     dispose: async () => {
-      for (const session of sessions.values()) await (await session).release();
-      sessions.clear();
+      for (const ofKind of Object.values(sessions)) {
+        for (const session of ofKind.values()) await (await session).release();
+        ofKind.clear();
+      }
     },
   };
 }

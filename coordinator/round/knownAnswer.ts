@@ -1,14 +1,14 @@
 /**
  * @file The expected answer to the examination: computed once per run by a program of worker-node, kept in the run's folder.
  *
- * A child process and not this one: the run's own model with its own unit takes a real engine (a plain one needs minutes
+ * A child process and not this one: the run's own model takes a real engine (a plain one needs minutes
  * where ONNX Runtime needs 0.1 s), and the coordinator imports nothing that computes.
  */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as z from "zod";
-import type { Answer } from "../../shared/engine/examination.ts";
+import { type Answer, examinationSamples } from "../../shared/engine/examination.ts";
 import type { RunDescription } from "../../shared/wire/protocol.ts";
 import { OperatorError } from "../operatorError.ts";
 import { runProgramFile } from "../children.ts";
@@ -40,7 +40,8 @@ export async function knownAnswer(options: {
 }): Promise<KnownAnswer> {
   const { run, corpusDir, runDir, signal } = options;
   const { model, seed, sampling, batch, unit, manifestPath } = run;
-  const question = createHash("sha256").update(JSON.stringify({ model, seed, sampling, batch, unit, manifestPath })).digest("hex"); // prettier-ignore
+  const examined = examinationSamples(unit);
+  const question = createHash("sha256").update(JSON.stringify({ model, seed, sampling, batch, unit, examined, manifestPath })).digest("hex"); // prettier-ignore
   const path = join(runDir, FILE);
   const before = await readStored(path);
   if (before?.question === question) return answerOf(before);

@@ -25,6 +25,14 @@ export function sketchLength(layout: ParamLayout): number {
 }
 
 /**
+ * Samples of the examination in a run whose units have so many: a few, which every kernel still shares among several workgroups, and
+ * which do not keep a slow device long from its first lease.
+ */
+export function examinationSamples(unit: number): number {
+  return Math.min(unit, 4);
+}
+
+/**
  * Runs the examination; once more for its time, where the engine cannot tell that from building shaders, sessions and caches for
  * the first step. The engine's θ is the examination's afterwards. `gradient` [P] is scratch space.
  */

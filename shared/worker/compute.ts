@@ -5,7 +5,7 @@
 import { decodeApply, elementsOf, encode, encodedBytes } from "../codec/codec.ts";
 import { readParams } from "../codec/paramsFile.ts";
 import type { Engine } from "../engine/engine.ts";
-import { examine } from "../engine/examination.ts";
+import { examine, examinationSamples } from "../engine/examination.ts";
 import { gptTensors } from "../model/gptTensors.ts";
 import { hashParams } from "../numerics/hash.ts";
 import { layoutOf } from "../numerics/layout.ts";
@@ -130,12 +130,14 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     await examineEngine(fallbacks);
   }
 
-  /** Shaders, sessions and caches are built once, here and not in the first lease, so that the first deadline is honest. */
+  /** Most of what is built once, shaders above all, is built here and not in the first lease, so that its deadline is honest. */
   async function examineEngine(fallbacks: readonly Fallback[]): Promise<void> {
     const { engine, run, layout, gradient } = need(prepared);
+    const batchSize = examinationSamples(run.unit);
     const { nowMs } = ports;
-    const { answer, stepMs } = await examine({ engine, spec: run.model, layout, batchSize: run.unit, gradient, nowMs });
-    ports.emit({ type: "prepared", backend: engine.backend, fallbacks, unitMs: stepMs, answer });
+    const { answer, stepMs } = await examine({ engine, spec: run.model, layout, batchSize, gradient, nowMs });
+    const unitMs = (stepMs * run.unit) / batchSize;
+    ports.emit({ type: "prepared", backend: engine.backend, fallbacks, unitMs, answer });
   }
 
   async function replaceEngine(reason: string): Promise<void> {

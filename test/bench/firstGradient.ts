@@ -4,7 +4,7 @@
  *
  *     npm run bench -- firstGradient [--preset tiny] [--unit 12] [--visits 3] [--backend webgpu] [--own-trace]
  *
- * Two of the parts are a step of one unit, of `--unit` samples: the admission batch and the unit. A round stays 96 samples.
+ * Two of the parts are steps: the admission batch, of four samples, and the unit, of `--unit`. A round stays 96 samples.
  * With --own-trace the page does not get the steps that the coordinator traced, and loads tfjs to trace them itself.
  */
 import { mkdtempSync, rmSync } from "node:fs";
