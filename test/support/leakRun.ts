@@ -2,6 +2,7 @@
  * @file [I5] Rounds with a worker dying in each, and what the coordinator holds meanwhile: heap, memory of the process, files,
  * sockets, timers, leases. What a worker or a round brought with it must be gone with it.
  */
+import { setTimeout } from "node:timers/promises";
 import type { Engine } from "../../shared/engine/engine.ts";
 import { createNodeEngine } from "../../worker-node/engine.ts";
 import { startCoordinator } from "./coordinatorProcess.ts";
@@ -28,6 +29,9 @@ export type LeakOptions = {
 
 const READY_MS = 60_000;
 
+/** An address may connect twenty times a second; rounds of a fast machine are shorter than that. */
+const DEATH_MS = 110;
+
 export async function leakRun({ flags, deaths, sampleEvery, onSample = () => {} }: LeakOptions): Promise<LeakSample[]> {
   const coordinator = await startCoordinator([...flags, "--workers", "0"], inspectable);
   const steady = startWorker(coordinator.url, "steady", ["--quiet"]);
@@ -51,7 +55,11 @@ export async function leakRun({ flags, deaths, sampleEvery, onSample = () => {} 
     await sample(0);
     for (let count = 0; seen.size < deaths && count < 2 * deaths; count++) {
       const after = count % 2 === 0 ? "lease" : "result";
-      seen.add(await dieWorking(coordinator.url, `mortal ${count}`, { engineFor, after }));
+      const [died] = await Promise.all([
+        dieWorking(coordinator.url, `mortal ${count}`, { engineFor, after }),
+        setTimeout(DEATH_MS),
+      ]);
+      seen.add(died);
       if (seen.size % sampleEvery === 0 && samples.at(-1)?.deaths !== seen.size) await sample(seen.size);
     }
     if (seen.size < deaths) throw new Error(`workers died in ${seen.size} different rounds, not in ${deaths}`);
