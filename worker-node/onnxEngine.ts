@@ -61,8 +61,7 @@ export async function createOnnxEngine({
         intraOpNumThreads: threads,
         interOpNumThreads: 1,
         executionMode: "sequential",
-        // The processor unnamed: sessions are then as they were measured.
-        ...(provider === "cpu" ? {} : { executionProviders: [provider, "cpu"] }),
+        executionProviders: provider === "cpu" ? ["cpu"] : [provider, "cpu"],
         // The lowering has done what helps; "all" would undo the transposes it made on purpose.
         graphOptimizationLevel: "disabled",
         // One block planned for all activations comes on top of the arena that the first run has filled without it: 40 MB more for
@@ -108,6 +107,7 @@ export async function createOnnxEngine({
     gradient: async (batch, gradient) => {
       const tokens = checkBatch(spec, batch);
       const compiled = await sessionFor("gradient", batch.batchSize);
+      // Should a run ever end without having written its outputs, this is what shows it.
       const loss = new Float32Array([Number.NaN]);
       clearPadding(layout, gradient);
       await runInPlace(
