@@ -5,7 +5,7 @@
 import { afterAll, describe, expect } from "vitest";
 import type { StartedTestContainer } from "testcontainers";
 import { type Cluster, startCluster } from "../../deploy/testing/cluster.ts";
-import { buildImages, containerTest, cpuSeconds, docker, withEngine } from "../support/containers.ts";
+import { buildImages, containerTest, cpuSeconds, docker, pause, withEngine } from "../support/containers.ts";
 
 const STEPS = 120;
 
@@ -60,7 +60,7 @@ describe("a run in containers", () => {
   });
 
   containerTest("a worker that is paused holds nobody up, and goes on when it is let", async () => {
-    await docker("pause", id("b"));
+    await pause(id("b"));
     await cluster.until((status) => !names(status).includes("b"));
     await rounds(3);
     await docker("unpause", id("b"));
