@@ -2,7 +2,6 @@
  * @file The engine over compiled plans: θ and gradients in arenas on the device, a step one upload, a few hundred calls to record
  * it, one read-back. Knows neither tfjs nor the model's code: plans come from `planFor`.
  */
-import { streamKey } from "../../numerics/rng.ts";
 import type { ParamLayout, TensorSlot } from "../../numerics/layout.ts";
 import type { ModelSpec } from "../../model/spec.ts";
 import { checkBatch, checkInputs, dropoutSites } from "../batch.ts";
@@ -12,10 +11,9 @@ import type { StepKind } from "../stepKind.ts";
 import { ALIGNMENT_OF_LOSS, arenaSegments, placeIn } from "./arenas.ts";
 import type { OpenDevice } from "./device.ts";
 import { limitsOf } from "./device.ts";
-import { KEYS, SEGMENTS } from "./names.ts";
-import type { Place, Plan, PlanLimits } from "./plan.ts";
-import { createReplay, OutOfMemory, type Replay, submitEnds, USAGE } from "./replay.ts";
-import { writeSegments } from "./segments.ts";
+import type { Plan, PlanLimits } from "./plan.ts";
+import { writeInputs, writeTokens } from "./inputs.ts";
+import { createReplay, OutOfMemory, type Replay, SUBMIT_MS, submitEnd, USAGE } from "./replay.ts";
 import type { Storage } from "./variant.ts";
 
 export type WgslEngineOptions = {
@@ -96,20 +94,26 @@ export async function createWgslEngine({
   }
 
   const replays = new Map<string, Promise<Replay>>();
+  /** The one asked for last, where no other is being made: a step that is like the one before asks nobody and waits for nothing. */
+  let latest: { kind: StepKind; batchSize: number; stored: Storage; replay: Replay } | undefined;
   const sites = dropoutSites(spec).map(({ name }) => name);
   let isLoaded = false;
   let flopsPerMs = FIRST_FLOPS_PER_MS;
   /** Samples that are tried at once. */
   let most = Infinity;
   let overflows = 0;
-  let times: StepTimes = { hostMs: 0, waitMs: 0, submits: 0 };
+  const times = { startMs: 0, submittedMs: 0, endMs: 0, submits: 0 };
+
+  const readyFor = (kind: StepKind, batchSize: number, stored: Storage): Replay | undefined =>
+    latest?.kind === kind && latest.batchSize === batchSize && latest.stored === stored ? latest.replay : undefined;
 
   const replayFor = async (
     kind: StepKind,
     batchSize: number,
-    stored = kind === "gradient" ? storage : "f32",
+    stored: Storage = kind === "gradient" ? storage : "f32",
   ): Promise<Replay> => {
     if (logitsOnly && kind !== "logits") throw new Error(`an engine for logits only was asked for the ${kind}`);
+    latest = undefined;
     const key = `${kind} ${batchSize} ${stored}`;
     const known = replays.get(key);
     replays.delete(key);
@@ -126,69 +130,74 @@ export async function createWgslEngine({
       replays.delete(oldest);
       (await evicted)?.dispose();
     }
-    return created.catch((error: unknown) => {
+    try {
+      const replay = await created;
+      if ([...replays.keys()].at(-1) === key) latest = { kind, batchSize, stored, replay };
+      return replay;
+    } catch (error) {
       replays.delete(key);
       throw error;
-    });
+    }
   };
 
-  /** Records and submits the step, and the copies that `finish` asks for with its last part. */
-  const submit = (replay: Replay, finish: (encoder: GPUCommandEncoder) => void): number => {
-    const ends = submitEnds(replay.plan.dispatches, flopsPerMs);
-    let from = 0;
-    for (let i = 0; i < ends.length; i++) {
-      const end = ends[i]!;
+  // A step leaves next to no garbage: no closures, no arrays and one promise each for us, the device and who asked. On a slow
+  // device's main line that is what a collector would have to stop for.
+
+  /** Uploads what is in `staging`, records and submits the step, and the copies that `finish` asks for with its last part. */
+  const submit = (replay: Replay, finish: (encoder: GPUCommandEncoder) => void): void => {
+    if (!isLoaded) throw new Error("load() was not called before computing");
+    const { dispatches } = replay.plan;
+    const isFast = replay.work < SUBMIT_MS * flopsPerMs;
+    replay.upload();
+    times.submits = 0;
+    for (let from = 0, end = 0; from < dispatches.length; from = end) {
+      end = isFast ? dispatches.length : submitEnd(dispatches, from, flopsPerMs);
       const encoder = device.createCommandEncoder();
       replay.record(encoder, from, end);
-      if (i === ends.length - 1) finish(encoder);
+      if (end === dispatches.length) finish(encoder);
       device.queue.submit([encoder.finish()]);
-      from = end;
+      times.submits++;
     }
-    return ends.length;
+    times.submittedMs = nowMs();
   };
 
-  const run = async (
-    replay: Replay,
-    fill: (staging: Int32Array, plan: Plan) => void,
-    finish: (encoder: GPUCommandEncoder) => void,
-    read: () => Promise<void>,
-  ): Promise<void> => {
-    if (!isLoaded) throw new Error("load() was not called before computing");
-    const startMs = nowMs();
-    fill(replay.staging, replay.plan);
-    replay.upload();
-    const submits = submit(replay, finish);
-    const submittedMs = nowMs();
-    await read();
+  /** The results are there. @throws Error when the device reported one meanwhile. */
+  const arrived = (replay: Replay): void => {
     const found = fault();
     if (found !== null) throw new Error(found);
-    const endMs = nowMs();
-    times = { hostMs: submittedMs - startMs, waitMs: endMs - submittedMs, submits };
-    flopsPerMs = replay.work / Math.max(endMs - startMs, 0.01);
+    times.endMs = nowMs();
+    flopsPerMs = replay.work / Math.max(times.endMs - times.startMs, 0.01);
   };
 
-  const lastSize = 4 * (segments.at(-1)!.end - segments.at(-1)!.start);
   const last = segments.length - 1;
+  const lossOffset = 4 * (segments[last]!.end - segments[last]!.start);
+  const copyGradient = (encoder: GPUCommandEncoder): void => {
+    for (let i = 0; i <= last; i++) encoder.copyBufferToBuffer(gradients[i]!, 0, readback[i]!, 0, bytes[i]);
+  };
+  const copyLoss = (encoder: GPUCommandEncoder): void =>
+    encoder.copyBufferToBuffer(gradients[last]!, lossOffset, readback[last]!, lossOffset, 4);
 
-  const gradientOf = async (batch: Batch, gradient: Float32Array, stored: Storage): Promise<number> => {
-    const replay = await replayFor("gradient", batch.batchSize, stored);
-    let loss = NaN;
-    await run(
-      replay,
-      (staging, plan) => fillInputs(staging, plan, spec, sites, batch),
-      (encoder) => {
-        for (const [i, size] of bytes.entries()) encoder.copyBufferToBuffer(gradients[i]!, 0, readback[i]!, 0, size);
-      },
-      async () => {
-        await Promise.all(readback.map((buffer) => buffer.mapAsync(MAP_READ)));
-        for (const [i, { start, end }] of segments.entries()) {
-          gradient.set(new Float32Array(readback[i]!.getMappedRange(0, 4 * (end - start))), start);
-        }
-        loss = lossFrom(readback[last]!, lastSize);
-        for (const buffer of readback) buffer.unmap();
-      },
-    );
-    return loss;
+  const gradientOf = async (batch: Batch, gradient: Float32Array, stored: Storage): Promise<Loss> => {
+    const tokens = checkBatch(spec, batch);
+    const { batchSize } = batch;
+    const replay = readyFor("gradient", batchSize, stored) ?? (await replayFor("gradient", batchSize, stored));
+    times.startMs = nowMs();
+    writeInputs(replay.staging, replay.plan, spec, sites, batch);
+    submit(replay, copyGradient);
+    let lossSum = NaN;
+    for (let i = 0; i <= last; i++) {
+      const buffer = readback[i]!;
+      await buffer.mapAsync(MAP_READ);
+      const { start, end } = segments[i]!;
+      gradient.set(new Float32Array(buffer.getMappedRange(0, 4 * (end - start))), start);
+      if (i === last) lossSum = lossFrom(buffer, lossOffset);
+      buffer.unmap();
+    }
+    arrived(replay);
+    if (stored === "f32" || allFinite(lossSum, gradient)) return { lossSum, tokens };
+    // What is beyond f16. Always the same way, so that the same batch has the same bits whatever came before it.
+    onOverflow?.(++overflows);
+    return gradientOf(batch, gradient, "f32");
   };
 
   /** Elements [start, end) of the logits. */
@@ -197,22 +206,20 @@ export async function createWgslEngine({
     batchSize: number,
     [start, end]: readonly [number, number],
   ): Promise<Float32Array> => {
-    const replay = await replayFor("logits", batchSize);
+    const replay = readyFor("logits", batchSize, "f32") ?? (await replayFor("logits", batchSize));
     const place = replay.plan.outputs["logits"];
     if (!place) throw new Error("the plan for logits has no logits");
     const size = 4 * (end - start);
     const target = device.createBuffer({ size, usage: USAGE.mapRead | USAGE.copyTarget });
     try {
-      let values = new Float32Array();
-      await run(
-        replay,
-        (staging, plan) => put(staging, plan.inputs["inputs"], inputs),
-        (encoder) => encoder.copyBufferToBuffer(replay.bufferAt(place), place.offset + 4 * start, target, 0, size),
-        async () => {
-          await target.mapAsync(MAP_READ);
-          values = new Float32Array(target.getMappedRange().slice(0));
-        },
+      times.startMs = nowMs();
+      writeTokens(replay.staging, replay.plan.inputs["inputs"], inputs);
+      submit(replay, (encoder) =>
+        encoder.copyBufferToBuffer(replay.bufferAt(place), place.offset + 4 * start, target, 0, size),
       );
+      await target.mapAsync(MAP_READ);
+      const values = new Float32Array(target.getMappedRange().slice(0));
+      arrived(replay);
       return values;
     } finally {
       target.destroy();
@@ -221,8 +228,12 @@ export async function createWgslEngine({
 
   const whole: WgslEngine = {
     backend: "webgpu",
-    lastStep: () => times,
-    lastStepMs: () => times.hostMs + times.waitMs,
+    lastStep: () => ({
+      hostMs: times.submittedMs - times.startMs,
+      waitMs: times.endMs - times.submittedMs,
+      submits: times.submits,
+    }),
+    lastStepMs: () => times.endMs - times.startMs,
     replayFor,
     load: (theta) => {
       if (theta.length !== layout.length)
@@ -234,29 +245,18 @@ export async function createWgslEngine({
       return Promise.resolve();
     },
 
-    gradient: async (batch, gradient): Promise<Loss> => {
-      const tokens = checkBatch(spec, batch);
-      const lossSum = await gradientOf(batch, gradient, storage);
-      if (storage === "f32" || allFinite(lossSum, gradient)) return { lossSum, tokens };
-      // What is beyond f16. Always the same way, so that the same batch has the same bits whatever came before it.
-      onOverflow?.(++overflows);
-      return { lossSum: await gradientOf(batch, gradient, "f32"), tokens };
-    },
+    gradient: (batch, gradient) => gradientOf(batch, gradient, storage),
 
     loss: async (batch): Promise<Loss> => {
       const tokens = checkBatch(spec, batch);
-      const replay = await replayFor("loss", batch.batchSize);
-      let lossSum = NaN;
-      await run(
-        replay,
-        (staging, plan) => fillInputs(staging, plan, spec, [], batch),
-        (encoder) => encoder.copyBufferToBuffer(gradients[last]!, lastSize, readback[last]!, lastSize, 4),
-        async () => {
-          await readback[last]!.mapAsync(MAP_READ, lastSize, 4);
-          lossSum = lossFrom(readback[last]!, lastSize);
-          readback[last]!.unmap();
-        },
-      );
+      const replay = readyFor("loss", batch.batchSize, "f32") ?? (await replayFor("loss", batch.batchSize));
+      times.startMs = nowMs();
+      writeInputs(replay.staging, replay.plan, spec, [], batch);
+      submit(replay, copyLoss);
+      await readback[last]!.mapAsync(MAP_READ, lossOffset, 4);
+      const lossSum = lossFrom(readback[last]!, lossOffset);
+      readback[last]!.unmap();
+      arrived(replay);
       return { lossSum, tokens };
     },
 
@@ -283,7 +283,7 @@ export async function createWgslEngine({
   };
   let fitting: Engine = whole;
   /** A batch that does not fit the device goes in halves, from then on. */
-  const gradient: Engine["gradient"] = async (batch, target) => {
+  const fit: Engine["gradient"] = async (batch, target) => {
     try {
       return await fitting.gradient(batch, target);
     } catch (error) {
@@ -292,10 +292,16 @@ export async function createWgslEngine({
       most = Math.ceil(tried / 2);
       fitting = inMicroBatches(whole, most);
       onSmallerBatch(most);
-      return gradient(batch, target);
+      return fit(batch, target);
     }
   };
-  return { ...whole, gradient, lastStepMs: () => fitting.lastStepMs?.() ?? 0 };
+  return {
+    ...whole,
+    // What has its buffers fits.
+    gradient: (batch, target) =>
+      readyFor("gradient", batch.batchSize, storage) ? fitting.gradient(batch, target) : fit(batch, target),
+    lastStepMs: () => fitting.lastStepMs?.() ?? 0,
+  };
 }
 
 /** One that is not finite makes the sum so; f32 that are finite never do, in f64. */
@@ -311,33 +317,3 @@ function lossFrom(buffer: GPUBuffer, offset: number): number {
 
 /** GPUMapMode.READ */
 const MAP_READ = 1;
-
-function fillInputs(
-  staging: Int32Array,
-  { inputs: places }: Plan,
-  { vocabulary }: ModelSpec,
-  sites: readonly string[],
-  batch: Batch,
-): void {
-  // prettier-ignore
-  put(staging, places["inputs"], batch.inputs);
-  put(staging, places["targets"], batch.targets);
-  const segments = places[`${SEGMENTS}inputs`];
-  if (segments) writeSegments(staging.subarray(segments.offset / 4), batch.inputs, vocabulary);
-  if (sites.length === 0) return;
-  if (!batch.dropout) throw new Error("the model has dropout, but the batch names no masks");
-  const { seed, step, samples } = batch.dropout;
-  if (samples.length !== batch.batchSize) {
-    throw new RangeError(`${samples.length} dropout samples for a batch of ${batch.batchSize}`);
-  }
-  for (const [site, name] of sites.entries()) {
-    const place = places[KEYS + name];
-    if (!place) throw new Error(`the plan has no keys for dropout at "${name}"`);
-    for (const [b, sample] of samples.entries()) staging[place.offset / 4 + b] = streamKey(seed, step, sample, site);
-  }
-}
-
-function put(staging: Int32Array, place: Place | undefined, values: Int32Array): void {
-  if (!place || place.bytes !== 4 * values.length) throw new Error(`the plan has no place for ${values.length} tokens`);
-  staging.set(values, place.offset / 4);
-}

@@ -135,22 +135,20 @@ function nameOf({ dispatches }: Plan, pipeline: number): string {
 export const SUBMIT_MS = 100;
 
 /**
- * Ends of the ranges of dispatches that are submitted together, each estimated below {@link SUBMIT_MS} (or a single dispatch).
+ * End of the dispatches from `from` on that are submitted together: estimated below {@link SUBMIT_MS}, or a single one.
  * `flopsPerMs`: what the device did so far; a dispatch also costs a byte's worth of arithmetic for each byte it moves.
  */
-export function submitEnds(dispatches: readonly Pick<Dispatch, "flops" | "bytes">[], flopsPerMs: number): number[] {
-  const ends: number[] = [];
+export function submitEnd(
+  dispatches: readonly Pick<Dispatch, "flops" | "bytes">[],
+  from: number,
+  flopsPerMs: number,
+): number {
   let work = 0;
-  // By index, and for every step: an iterator would leave an object for each dispatch.
-  for (let i = 0; i < dispatches.length; i++) {
+  // By index: an iterator would leave an object for each dispatch of every step.
+  for (let i = from; i < dispatches.length; i++) {
     const { flops, bytes } = dispatches[i]!;
-    const own = flops + bytes;
-    if (work > 0 && work + own > SUBMIT_MS * flopsPerMs) {
-      ends.push(i);
-      work = 0;
-    }
-    work += own;
+    work += flops + bytes;
+    if (i > from && work > SUBMIT_MS * flopsPerMs) return i;
   }
-  ends.push(dispatches.length);
-  return ends;
+  return dispatches.length;
 }

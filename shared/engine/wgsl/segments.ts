@@ -2,9 +2,9 @@
 
 /**
  * Writes for N tokens [count, starts (N + 1), ids (N), tokens (N)]: segment s has id ids[s], and its tokens, ascending, are
- * tokens[starts[s] … starts[s + 1]). Counting sort: O(N + V). Mutates out.
+ * tokens[starts[s] … starts[s + 1]). They begin at out[at]. Counting sort: O(N + V). Mutates out.
  */
-export function writeSegments(out: Int32Array, ids: Int32Array, vocabulary: number): void {
+export function writeSegments(out: Int32Array, at: number, ids: Int32Array, vocabulary: number): void {
   const { length } = ids;
   const next = scratch(vocabulary);
   for (let n = 0; n < length; n++) next[ids[n]!]!++;
@@ -13,15 +13,15 @@ export function writeSegments(out: Int32Array, ids: Int32Array, vocabulary: numb
   for (let id = 0; id < vocabulary; id++) {
     const tokens = next[id]!;
     if (tokens === 0) continue;
-    out[1 + count] = start;
-    out[length + 2 + count] = id;
+    out[at + 1 + count] = start;
+    out[at + length + 2 + count] = id;
     next[id] = start;
     start += tokens;
     count++;
   }
-  out[0] = count;
-  out[1 + count] = start;
-  for (let n = 0; n < length; n++) out[2 * length + 2 + next[ids[n]!]!++] = n;
+  out[at] = count;
+  out[at + 1 + count] = start;
+  for (let n = 0; n < length; n++) out[at + 2 * length + 2 + next[ids[n]!]!++] = n;
 }
 
 /** Kept between steps: nothing is allocated in the steady state. */

@@ -1,5 +1,12 @@
 import { expect, test } from "vitest";
-import { SUBMIT_MS, submitEnds } from "../../../../shared/engine/wgsl/replay.ts";
+import { SUBMIT_MS, submitEnd } from "../../../../shared/engine/wgsl/replay.ts";
+
+/** Where each submit of a step ends. */
+function submitEnds(dispatches: ReturnType<typeof dispatch>[], flopsPerMs: number): number[] {
+  const ends: number[] = [];
+  while ((ends.at(-1) ?? 0) < dispatches.length) ends.push(submitEnd(dispatches, ends.at(-1) ?? 0, flopsPerMs));
+  return ends;
+}
 
 const dispatch = (flops: number) => ({ flops, bytes: 0 });
 
