@@ -161,7 +161,8 @@ function describe(state: SessionState): string {
       return `loading ${state.phase.what}`;
     case "working": {
       const fallbacks = (state.engine?.fallbacks ?? []).map(
-        ({ backend, reason }) => `; ${backend} not used: ${reason}`,
+        // What the backend in use could do besides has a reason of its own.
+        ({ backend, reason }) => `; ${backend === state.engine?.backend ? "" : `${backend} `}not used: ${reason}`,
       );
       return `training "${state.run?.name}" on ${state.engine?.backend}${fallbacks.join("")}`;
     }

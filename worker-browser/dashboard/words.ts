@@ -118,7 +118,8 @@ const en = {
     actions: "Actions",
     joining: "joining",
     strikes: (strikes: number) => `${strikes} in a row`,
-    fallback: (backend: string, reason: string) => `${backend} is not used: ${reason}`,
+    fallback: (backend: string, reason: string, inPart: boolean) =>
+      `${backend} is ${inPart ? "used only in part" : "not used"}: ${reason}`,
     page: (from: number, to: number, all: number) => `${from} to ${to} of ${all}`,
     previous: "Previous",
     next: "Next",
@@ -302,7 +303,8 @@ const zh: Words = {
     actions: "操作",
     joining: "加入中",
     strikes: (strikes) => `连续 ${strikes} 次`,
-    fallback: (backend, reason) => `未使用 ${backend}：${reason}`,
+    fallback: (backend, reason, inPart) =>
+      inPart ? `${backend} 仅部分使用：${reason}` : `未使用 ${backend}：${reason}`,
     page: (from, to, all) => `第 ${from}–${to} 个，共 ${all} 个`,
     previous: "上一页",
     next: "下一页",

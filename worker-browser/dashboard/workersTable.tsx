@@ -123,6 +123,7 @@ function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: W
   const { worker: id, kind, device, backend, fallbacks } = worker;
   const name = worker.name || id;
   const [fallback] = fallbacks;
+  const why = fallback === undefined ? "" : text.fallback(fallback.backend, fallback.reason, fallback.backend === backend); // prettier-ignore
   // Of a row that is drawn every second only figures change: what is the same object is not looked at again.
   const about = useMemo(
     () => (
@@ -133,16 +134,16 @@ function Row({ worker, text }: { readonly worker: WorkerStatus; readonly text: W
         <td class="soft device">{device !== "" ? device : kind === "browser" ? text.tab : "–"}</td>
         <td>
           {backend ?? text.joining}
-          {fallback === undefined ? null : (
-            <span class="soft" title={text.fallback(fallback.backend, fallback.reason)}>
+          {why === "" ? null : (
+            <span class="soft" title={why}>
               {" "}
-              ({shortened(text.fallback(fallback.backend, fallback.reason))})
+              ({shortened(why)})
             </span>
           )}
         </td>
       </>
     ),
-    [id, worker.name, kind, device, backend, fallback, text],
+    [id, worker.name, kind, device, backend, why, text],
   );
   const actions = useMemo(
     () => (

@@ -199,7 +199,10 @@ function mine(state: VolunteerState, session: SessionState | null): View["mine"]
   const rank = progress?.yourRank ?? null;
   const isWorking = joined !== null && session?.phase.name === "working";
   const usage = joined?.usage ?? null;
-  const notes = (engine?.fallbacks ?? []).map(({ backend, reason }) => ({ what: say("notUsed", { backend: backendNames[backend] }), reason })); // prettier-ignore
+  const notes = (engine?.fallbacks ?? []).map(({ backend, reason }) => ({
+    what: say(backend === engine?.backend ? "usedInPart" : "notUsed", { backend: backendNames[backend] }),
+    reason,
+  }));
   const pieces = joined?.smallerPieces ?? null;
   if (pieces !== null && (engine === null || pieces.backend === engine.backend)) {
     const { backend, rows, reason } = pieces;

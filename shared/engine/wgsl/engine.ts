@@ -140,8 +140,7 @@ export async function createWgslEngine({
     }
   };
 
-  // A step leaves next to no garbage: no closures, no arrays and one promise each for us, the device and who asked. On a slow
-  // device's main line that is what a collector would have to stop for.
+  // A step makes no closures, no arrays and no promise but its own: a collector would stop the thread for them.
 
   /** Uploads what is in `staging`, records and submits the step, and the copies that `finish` asks for with its last part. */
   const submit = (replay: Replay, finish: (encoder: GPUCommandEncoder) => void): void => {
@@ -276,6 +275,7 @@ export async function createWgslEngine({
     },
 
     dispose: async () => {
+      latest = undefined;
       for (const replay of replays.values()) (await replay).dispose();
       replays.clear();
       for (const buffer of owned) buffer.destroy();

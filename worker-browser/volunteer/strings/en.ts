@@ -74,6 +74,7 @@ export const en = {
   myRankOf: "of {contributors} who helped",
   busyShare: "computing {share} of the time",
   notUsed: "{backend} is not used:",
+  usedInPart: "{backend} is used only in part:",
   smallerPieces: "{backend} ran short of memory, so it takes smaller pieces ({rows} at a time):",
 
   kernels: "What a gradient step of this device is made of",

@@ -75,6 +75,7 @@ export const zh: Strings = {
   myRankOf: "共 {contributors} 位帮手",
   busyShare: "{share} 的时间在计算",
   notUsed: "未使用 {backend}：",
+  usedInPart: "{backend} 仅部分使用：",
   smallerPieces: "{backend} 内存不足，因此改用更小的份量（每次 {rows} 个）：",
 
   kernels: "这台设备的一个梯度步由什么组成",

@@ -129,6 +129,15 @@ group("the words of the page", () => {
     ]);
   });
 
+  test("[I7] a part that is not used of the backend in use is named as such", () => {
+    const engine = {
+      backend: "webgpu",
+      fallbacks: [{ backend: "webgpu", reason: "its subgroups: off by 1" }],
+    } as const;
+    const view = see(joined({ phase: { name: "working" }, engine }, {}));
+    expect(view.mine?.notes).toEqual([{ what: "WebGPU is used only in part:", reason: "its subgroups: off by 1" }]);
+  });
+
   test("getting ready tells what it waits for", () => {
     const phase = { name: "loading", what: "engine and parameters" } as const;
     const detail = (warmUp: Joined["warmUp"]): string => see(joined({ phase }, { warmUp })).detail;
