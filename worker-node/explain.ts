@@ -13,6 +13,7 @@ import { compile, DEFAULT_LIMITS, type Place, type Plan, type PlanLimits } from 
 import { gptTensors } from "../shared/model/gptTensors.ts";
 import { type ModelSpec, type Preset, presets } from "../shared/model/spec.ts";
 import { layoutOf, type ParamLayout } from "../shared/numerics/layout.ts";
+import { tfjsWork, type Work } from "./tfjsWork.ts";
 import { createEngineOn, openNodeDevice } from "./webgpuEngine.ts";
 
 /** Published peaks in f32 and of memory. */
@@ -37,7 +38,7 @@ class NotHere extends Error {}
 try {
   const flags = parse(process.argv.slice(2));
   if (flags.measure) await explainMeasured(flags);
-  else explainPlanned(flags);
+  else await explainPlanned(flags);
 } catch (error) {
   if (error instanceof NotHere) process.stderr.write(`${error.message}\n`);
   else if (!(error instanceof CommanderError)) throw error;
@@ -67,12 +68,14 @@ function modelOf({ preset, vocabulary, dropout }: Flags): { spec: ModelSpec; lay
   return { spec, layout: layoutOf(gptTensors(spec)) };
 }
 
-function explainPlanned(flags: Flags): void {
+async function explainPlanned(flags: Flags): Promise<void> {
   const { batch, binding, dropout } = flags;
   const { spec, layout } = modelOf(flags);
   const limits = { ...DEFAULT_LIMITS, maxBindingBytes: binding * 2 ** 20, maxBufferBytes: 2 * binding * 2 ** 20 };
   const graph = stepGraph("gradient", spec, layout, batch);
-  describe(flags, compile(graph, { layout, limits, dropout, variant: flags }), limits, graph.nodes.length);
+  const plan = compile(graph, { layout, limits, dropout, variant: flags });
+  const opByOp = await tfjsWork({ spec, layout, batchSize: batch, maxBindings: limits.maxBindings });
+  describe(flags, plan, { limits, nodes: graph.nodes.length, opByOp, ms: null });
 }
 
 /** The plan that this machine's device gets, and the times of its kernels there. @throws NotHere */
@@ -94,7 +97,8 @@ async function explainMeasured(flags: Flags): Promise<void> {
   await engine.load(examinationParams(layout));
   await engine.gradient(examinationBatch(spec, batch), new Float32Array(layout.length));
   const ms = await kernelTimes(device, await engine.replayFor("gradient", batch));
-  describe(flags, plan, limits, graph.nodes.length, ms);
+  const opByOp = await tfjsWork({ spec, layout, batchSize: batch, maxBindings: limits.maxBindings });
+  describe(flags, plan, { limits, nodes: graph.nodes.length, opByOp, ms });
   const all = ms.reduce((sum, x) => sum + x, 0);
   say();
   say(
@@ -110,13 +114,17 @@ async function explainMeasured(flags: Flags): Promise<void> {
   device.destroy();
 }
 
-function describe(
-  flags: Flags,
-  plan: Plan,
-  limits: PlanLimits,
-  nodes: number,
-  ms: readonly number[] | null = null,
-): void {
+type Known = {
+  readonly limits: PlanLimits;
+  /** Of the traced graph. */
+  readonly nodes: number;
+  /** What tfjs would dispatch for the same step. */
+  readonly opByOp: readonly Work[];
+  /** Of each dispatch, where it was measured. */
+  readonly ms: readonly number[] | null;
+};
+
+function describe(flags: Flags, plan: Plan, { limits, nodes, opByOp, ms }: Known): void {
   const { preset, batch, vocabulary } = flags;
   const { spec, layout } = modelOf(flags);
   const { context } = spec;
@@ -144,18 +152,26 @@ function describe(
   say("memory: p parameters, g gradients, i inputs, a activations; then the buffer's number and the offset in bytes");
   say();
   drawMemory(plan);
-  const sum = (pick: (dispatch: Plan["dispatches"][number]) => number) =>
-    plan.dispatches.reduce((total, dispatch) => total + pick(dispatch), 0);
   say(`${plan.dispatches.length} dispatches`);
   say(`${plan.pipelines.length} pipelines, ${nodes} nodes in the traced graph`);
-  say(`${(sum(({ flops }) => flops) / 1e9).toFixed(2)} GFLOP, ${(sum(({ bytes }) => bytes) / 1e6).toFixed(0)} MB moved at least`); // prettier-ignore
+  say(workText(plan.dispatches));
+  say(`tfjs, op by op: ${opByOp.length} dispatches, ${workText(opByOp)}`);
   say();
   say("at best, each dispatch at the device's published peak of arithmetic or of memory, whichever is slower, and 3 µs to start it:"); // prettier-ignore
+  say("                                        compiled                              tfjs, op by op");
   for (const gpu of gpus) {
-    const best = rooflineMs(plan.dispatches, gpu);
-    const tokens = (batch * context * 1000) / best;
-    say(`  ${gpu.name.padEnd(22)} ${best.toFixed(2).padStart(9)} ms  ${Math.round(tokens).toLocaleString("en").padStart(10)} tokens/s  (${gpu.teraflops} TFLOP/s, ${gpu.gigabytesPerSecond} GB/s)`); // prettier-ignore
+    const cells = [plan.dispatches, opByOp].map((work) => {
+      const best = rooflineMs(work, gpu);
+      const tokens = Math.round((batch * context * 1000) / best).toLocaleString("en");
+      return `${best.toFixed(2).padStart(9)} ms  ${tokens.padStart(10)} tokens/s`;
+    });
+    say(`  ${gpu.name.padEnd(22)} ${cells.join("  ")}  (${gpu.teraflops} TFLOP/s, ${gpu.gigabytesPerSecond} GB/s)`);
   }
+}
+
+function workText(work: readonly Work[]): string {
+  const [flops, bytes] = [work.reduce((sum, x) => sum + x.flops, 0), work.reduce((sum, x) => sum + x.bytes, 0)];
+  return `${(flops / 1e9).toFixed(2)} GFLOP, ${(bytes / 1e6).toFixed(0)} MB moved at least`;
 }
 
 /** Time from left to right, addresses from the top down; a letter is a value, as long as it lives. */

@@ -2,6 +2,7 @@
 import "@tensorflow/tfjs-backend-cpu";
 import { afterAll, beforeAll, expect } from "vitest";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
+import { tfjsWork } from "../../../worker-node/tfjsWork.ts";
 import { browserTest, hasChromium } from "../../support/chromium.ts";
 import { engineCases, relativeL2 } from "../../support/engineCases.ts";
 import { type Harness, serveHarness } from "./harness.ts";
@@ -93,4 +94,15 @@ browserTest("a token of the compiled step takes a fraction of the JavaScript tha
   console.log(`JavaScript a token, tiny: ${compiledMs.toFixed(2)} ms compiled, ${eagerMs.toFixed(2)} ms op by op, ${(eagerMs / compiledMs).toFixed(1)} times`); // prettier-ignore
   // Far from what a quiet machine shows: both are slower where others work.
   expect(eagerMs / compiledMs).toBeGreaterThan(2);
+});
+
+browserTest("what `explain` says that tfjs would dispatch is what it dispatches", async () => {
+  const { page } = await harness.open();
+  // Without dropout and with it.
+  for (const index of [0, 1]) {
+    const { spec, layout, batch } = engineCases[index]!;
+    const found = await page.evaluate((index) => globalThis.harness.dispatchesOpByOp(index), index);
+    const { maxBindings, dispatches } = found;
+    expect(await tfjsWork({ spec, layout, batchSize: batch.batchSize, maxBindings })).toHaveLength(dispatches);
+  }
 });

@@ -232,6 +232,28 @@ async function tokenTimes(): Promise<{ compiledMs: number; eagerMs: number }> {
   return { compiledMs: median(compiledMs), eagerMs: median(eagerMs) };
 }
 
+/** Of a training step, op by op, not the first. */
+async function dispatchesOpByOp(caseIndex: number): Promise<{ dispatches: number; maxBindings: number }> {
+  const { spec, layout, params, batch } = engineCases[caseIndex]!;
+  await startBackend("webgpu");
+  const engine = await createEagerEngine({ spec, layout, backend: "webgpu" });
+  await engine.load(params);
+  const gradient = new Float32Array(layout.length);
+  await engine.gradient(batch, gradient);
+  const { prototype } = GPUComputePassEncoder;
+  const dispatch = Object.getOwnPropertyDescriptor(prototype, "dispatchWorkgroups")!;
+  const original = dispatch.value as GPUComputePassEncoder["dispatchWorkgroups"];
+  let count = 0;
+  prototype.dispatchWorkgroups = function (this: GPUComputePassEncoder, ...size) {
+    count++;
+    return original.apply(this, size);
+  };
+  await engine.gradient(batch, gradient);
+  Object.defineProperty(prototype, "dispatchWorkgroups", dispatch);
+  await engine.dispose();
+  return { dispatches: count, maxBindings: limitsOf((await sharedDevice()).device).maxBindings };
+}
+
 function median(ms: readonly number[]): number {
   return ms.toSorted((a, b) => a - b)[ms.length >> 1]!;
 }
@@ -261,6 +283,7 @@ const harness = {
   devicesOfFallback,
   shareTheta,
   tokenTimes,
+  dispatchesOpByOp,
   writerWithWrongKernel,
 };
 

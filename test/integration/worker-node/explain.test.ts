@@ -15,6 +15,13 @@ test("the plan of a preset: a line for each dispatch, and how many there are", a
   const [, count] = /^(\d+) dispatches$/m.exec(stdout) ?? [];
   expect(stdout.match(/^ +\d+ +\d+ {2}\w/gm)).toHaveLength(Number(count));
   expect(stdout).toContain("MiB is the most alive at once");
+  const [, gflop, megabytes] = /^([\d.]+) GFLOP, (\d+) MB moved at least$/m.exec(stdout) ?? [];
+  const opByOp = /^tfjs, op by op: (\d+) dispatches, ([\d.]+) GFLOP, (\d+) MB moved at least$/m.exec(stdout) ?? [];
+  expect(Number(opByOp[1])).toBeGreaterThan(4 * Number(count));
+  // The same products: it computes the attention of tokens to later ones too, and has an op for what is fused.
+  expect(Number(opByOp[2]) / Number(gflop)).toBeGreaterThan(1);
+  expect(Number(opByOp[2]) / Number(gflop)).toBeLessThan(1.2);
+  expect(Number(opByOp[3])).toBeGreaterThan(3 * Number(megabytes));
 });
 
 test("a preset that does not exist is one line and exit code 2", async () => {
