@@ -38,6 +38,7 @@ const compute = createCompute({
       layout,
       batchSize: choice.rows ?? run.unit,
       storage: run.activations ?? "f32",
+      codec: run.codec,
       force: choice.force,
       avoid: [...choice.avoid, ...refused],
       graphs: { url, fetchBytes },
@@ -115,6 +116,9 @@ function guarded(
     backend: engine.backend,
     load: (params) => watch(engine.load(params)),
     gradient: (batch, gradient) => watch(engine.gradient(batch, gradient), batch.batchSize),
+    ...(engine.encodedGradient && {
+      encodedGradient: (batch, payload) => watch(engine.encodedGradient!(batch, payload), batch.batchSize),
+    }),
     loss: (batch) => watch(engine.loss(batch), batch.batchSize),
     logits: (inputs, batchSize) => watch(engine.logits(inputs, batchSize), batchSize),
     ...(engine.lastStepMs && { lastStepMs: engine.lastStepMs }),

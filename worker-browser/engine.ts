@@ -2,6 +2,7 @@
  * @file Chooses what computes in this browser: WebGPU (the compiled step, then tfjs op by op) → WebGL → WASM → CPU, the first that
  * works. Each one passed over is named with its reason [I7]; each is downloaded only when it is tried, and tfjs with the first that needs it.
  */
+import type { Codec } from "../shared/codec/codec.ts";
 import type { Engine } from "../shared/engine/engine.ts";
 import { NoAdapter } from "../shared/engine/wgsl/device.ts";
 import type { KindOfKernel } from "../shared/engine/wgsl/kernelTimes.ts";
@@ -41,6 +42,7 @@ export async function chooseEngine({
   layout,
   batchSize,
   storage = "f32",
+  codec = "f32",
   force,
   avoid,
   graphs = null,
@@ -52,6 +54,8 @@ export async function chooseEngine({
   readonly batchSize: number;
   /** What the compiled step may keep activations as. */
   readonly storage?: Storage;
+  /** How gradients travel: the compiled step encodes some itself. */
+  readonly codec?: Codec;
   /** Where the coordinator's traced steps come from; null: there is no coordinator, and the model is traced here. */
   readonly graphs?: GraphSource | null;
   /** How many GPU programs have been compiled: the first step waits for them. */
@@ -71,7 +75,7 @@ export async function chooseEngine({
       try {
         if (known[0] !== undefined) throw new Error(known[0].reason.slice(COMPILED.length));
         const { startCompiled } = await import("./backends/compiled.ts");
-        const started = await startCompiled({ spec, layout, batchSize, storage, graphs }, onCompiled);
+        const started = await startCompiled({ spec, layout, batchSize, storage, codec, graphs }, onCompiled);
         fallbacks.push(...started.refused.map((reason) => ({ backend, reason: COMPILED + reason })));
         return { ...started, isCompiled: true, fallbacks };
       } catch (error) {

@@ -25,7 +25,7 @@ const refused: { readonly name: string; readonly reason: string }[] = [];
 let last = "";
 
 const compute = createCompute({
-  createEngine: async ({ model, unit, activations }, layout, wrong) => {
+  createEngine: async ({ model, unit, activations, codec }, layout, wrong) => {
     for (const { reason } of wrong.slice(refused.length)) refused.push({ name: last, reason });
     const created = await createNodeEngine({
       spec: model,
@@ -35,6 +35,7 @@ const compute = createCompute({
       provider,
       batchSize: unit,
       storage: activations ?? "f32",
+      codec,
       avoid: refused,
     });
     last = created.name;

@@ -4,6 +4,7 @@
  */
 import { createRequire } from "node:module";
 import path from "node:path";
+import type { Codec } from "../shared/codec/codec.ts";
 import { createEagerEngine } from "../shared/engine/eager.ts";
 import type { Backend, Engine } from "../shared/engine/engine.ts";
 import { examinationBatch, examinationParams } from "../shared/engine/examination.ts";
@@ -38,6 +39,8 @@ export type EngineOptions = {
   readonly batchSize?: number;
   /** What a GPU may keep activations as; f32 unless said otherwise. */
   readonly storage?: Storage;
+  /** How gradients travel, for engines that encode them; f32 unless said otherwise. */
+  readonly codec?: Codec;
   /** Whether `auto` may take a GPU. */
   readonly gpu?: boolean;
   /** By their names: what is passed over, and why. */
@@ -93,10 +96,18 @@ async function candidates(gpu: boolean): Promise<Candidate[][]> {
 /** The only one, or the fastest. */
 async function choose(
   contenders: readonly Candidate[],
-  { spec, layout, threads, batchSize = 1, storage = "f32" }: EngineOptions,
+  { spec, layout, threads, batchSize = 1, storage = "f32", codec = "f32" }: EngineOptions,
 ): Promise<Awaited<ReturnType<typeof fastestOf<Started>>>> {
   const startOf = (candidate: Candidate): Promise<Started> =>
-    start[candidate.backend]({ spec, layout, threads, batchSize, storage, provider: candidate.provider ?? "cpu" });
+    start[candidate.backend]({
+      spec,
+      layout,
+      threads,
+      batchSize,
+      storage,
+      codec,
+      provider: candidate.provider ?? "cpu",
+    });
   const [only] = contenders;
   if (contenders.length === 1 && only) return { fastest: await startOf(only), name: nameOf(only), others: [] };
   const batch = examinationBatch(spec, batchSize);
@@ -141,6 +152,7 @@ type Start = (options: {
   threads: number;
   batchSize: number;
   storage: Storage;
+  codec: Codec;
   provider: Provider;
 }) => Promise<Started>;
 

@@ -1,11 +1,12 @@
 /** @file The compiled step on a GPU from Node: Dawn, Chromium's WebGPU, from the optional package `webgpu`. */
 import { readdirSync } from "node:fs";
+import type { Codec } from "../shared/codec/codec.ts";
 import type { StepKind } from "../shared/engine/stepKind.ts";
 import { stepGraph } from "../shared/engine/stepGraph.ts";
 import { limitsOf, type OpenDevice, openDevice } from "../shared/engine/wgsl/device.ts";
 import { createWgslEngine, type WgslEngine, type WgslEngineOptions } from "../shared/engine/wgsl/engine.ts";
 import { compile, type Plan, type PlanLimits } from "../shared/engine/wgsl/plan.ts";
-import { chooseVariant } from "../shared/engine/wgsl/selfTest.ts";
+import { chooseEncoding, chooseVariant } from "../shared/engine/wgsl/selfTest.ts";
 import { PLAIN, type Storage, type Variant } from "../shared/engine/wgsl/variant.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
@@ -65,12 +66,15 @@ export async function createWebgpuEngine({
   layout,
   batchSize,
   storage,
+  codec,
 }: {
   spec: ModelSpec;
   layout: ParamLayout;
   batchSize: number;
   /** What activations may be kept as. */
   storage: Storage;
+  /** How gradients travel. */
+  codec: Codec;
 }): Promise<{ engine: WgslEngine; refused: readonly string[] }> {
   const opened = await openNodeDevice();
   try {
@@ -78,12 +82,13 @@ export async function createWebgpuEngine({
     const create = (variant: Variant, onOverflow: (count: number) => void) =>
       createEngineOn(opened, { spec, layout, variant, compiled, onOverflow });
     const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize, storage });
-    const engine = await create(variant, sayOverflow);
+    const { createEncoder, refused: unused } = await chooseEncoding(opened.device, codec);
+    const engine = await createEngineOn(opened, { spec, layout, variant, compiled, createEncoder });
     const dispose = async (): Promise<void> => {
       await engine.dispose();
       opened.device.destroy();
     };
-    return { engine: { ...engine, dispose }, refused };
+    return { engine: { ...engine, dispose }, refused: [...refused, ...unused] };
   } catch (error) {
     opened.device.destroy();
     throw error;

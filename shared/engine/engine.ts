@@ -31,6 +31,11 @@ export type Engine = {
   load(params: Float32Array): Promise<void>;
   /** Overwrites gradient [P] with Σ_tokens ∂ℓ/∂θ; padding becomes 0. */
   gradient(batch: Batch, gradient: Float32Array): Promise<Loss>;
+  /**
+   * As gradient(), but overwrites payload, `i8` of P elements, with what encoding the gradient would give, to the bit. Absent where
+   * that spares nothing. @throws RangeError when a value is not finite.
+   */
+  encodedGradient?(batch: Batch, payload: Uint8Array): Promise<Loss>;
   /** The loss alone, without dropout. */
   loss(batch: Batch): Promise<Loss>;
   /** Next-token logits, row-major [B, T, V], for inputs [B, T]; without dropout. */

@@ -1,4 +1,5 @@
 /** @file An engine that takes a batch in pieces: for devices whose memory does not hold the whole. */
+import { CODEC_ALIGNMENT, encode, encodedBytes } from "../codec/codec.ts";
 import type { Batch, Engine, Loss } from "./engine.ts";
 
 /**
@@ -10,27 +11,41 @@ import type { Batch, Engine, Loss } from "./engine.ts";
 export function inMicroBatches(engine: Engine, rows: number): Engine {
   if (!Number.isInteger(rows) || rows < 1) throw new RangeError(`micro-batches of ${rows} rows: must be at least 1`);
   let piece = new Float32Array();
+  let sum = new Float32Array();
   let tookMs = 0;
   const { lastStepMs } = engine;
+  const timed = async (step: Promise<Loss>): Promise<Loss> => {
+    const loss = await step;
+    tookMs += lastStepMs?.() ?? 0;
+    return loss;
+  };
+  const gradient = async (batch: Batch, gradient: Float32Array): Promise<Loss> => {
+    tookMs = 0;
+    if (batch.batchSize <= rows) return timed(engine.gradient(batch, gradient));
+    if (piece.length !== gradient.length) piece = new Float32Array(gradient.length);
+    const total = { lossSum: 0, tokens: 0 };
+    for (const [index, part] of piecesOf(batch, rows).entries()) {
+      add(total, await timed(engine.gradient(part, index === 0 ? gradient : piece)));
+      if (index > 0) addInto(gradient, piece);
+    }
+    return total;
+  };
   return {
     ...engine,
     ...(lastStepMs && { lastStepMs: () => tookMs }),
-    async gradient(batch, gradient) {
-      tookMs = 0;
-      const wholeOrPiece = async (part: Batch, into: Float32Array): Promise<Loss> => {
-        const loss = await engine.gradient(part, into);
-        tookMs += lastStepMs?.() ?? 0;
+    gradient,
+    ...(engine.encodedGradient && {
+      encodedGradient: async (batch, payload) => {
+        tookMs = 0;
+        if (batch.batchSize <= rows) return timed(engine.encodedGradient!(batch, payload));
+        // Only the whole can be encoded.
+        const elements = (CODEC_ALIGNMENT * payload.length) / encodedBytes("i8", CODEC_ALIGNMENT);
+        if (sum.length !== elements) sum = new Float32Array(elements);
+        const loss = await gradient(batch, sum);
+        encode("i8", sum, payload);
         return loss;
-      };
-      if (batch.batchSize <= rows) return wholeOrPiece(batch, gradient);
-      if (piece.length !== gradient.length) piece = new Float32Array(gradient.length);
-      const total = { lossSum: 0, tokens: 0 };
-      for (const [index, part] of piecesOf(batch, rows).entries()) {
-        add(total, await wholeOrPiece(part, index === 0 ? gradient : piece));
-        if (index > 0) addInto(gradient, piece);
-      }
-      return total;
-    },
+      },
+    }),
     async loss(batch) {
       if (batch.batchSize <= rows) return engine.loss(batch);
       const total = { lossSum: 0, tokens: 0 };

@@ -4,7 +4,7 @@
  */
 import { decodeApply, elementsOf, encode, encodedBytes } from "../codec/codec.ts";
 import { readParams } from "../codec/paramsFile.ts";
-import type { Engine } from "../engine/engine.ts";
+import type { Batch, Engine, Loss } from "../engine/engine.ts";
 import { examine, examinationSamples } from "../engine/examination.ts";
 import { gptTensors } from "../model/gptTensors.ts";
 import { hashParams } from "../numerics/hash.ts";
@@ -220,22 +220,19 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
   }
 
   async function train(lease: Lease, hash: string): Promise<void> {
-    const { run, gradient, layout } = need(prepared);
-    const folded = run.strict ? null : new Float32Array(layout.length);
+    const { run, gradient, layout, engine } = need(prepared);
+    const folded = run.strict || lease.units === 1 ? null : new Float32Array(layout.length);
     let [tokens, lossSum, computeMs] = [0, 0, 0];
     for (let index = 0; index < lease.units; index++) {
       if (!(await mayStart(lease, index))) return;
       const firstUnit = lease.firstUnit + index;
       if (folded === null) {
         const payload = newPayload();
-        // Where the codec's bytes are the values, the engine writes into the frame itself.
-        const elements = elementsOf(run.codec, payload);
-        const result = await computeUnit(lease, firstUnit, elements ?? gradient);
-        if (elements === null) encode(run.codec, gradient, payload);
+        const result = await encodeUnit(lease, firstUnit, payload);
         contribute(lease, hash, { firstUnit, units: 1, ...result }, payload);
         continue;
       }
-      const result = await computeUnit(lease, firstUnit, gradient);
+      const result = await computeUnit(lease, firstUnit, (batch) => engine.gradient(batch, gradient));
       addInto(folded, gradient);
       tokens += result.tokens;
       lossSum += result.lossSum;
@@ -250,16 +247,29 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     ports.emit({ type: "leaseDone", lease: lease.lease, dropped: 0 });
   }
 
-  /** The sum of one unit's gradients, into `target` [P]. */
+  /** The sum of one unit's gradients, in the codec's bytes. */
+  async function encodeUnit(lease: Lease, unit: number, payload: Uint8Array): ReturnType<typeof computeUnit> {
+    const { run, gradient, engine } = need(prepared);
+    // Where the codec's bytes are the values, the engine writes into the frame itself; another one may encode them where they are.
+    const elements = elementsOf(run.codec, payload);
+    if (elements === null && run.codec === "i8" && engine.encodedGradient) {
+      return computeUnit(lease, unit, (batch) => engine.encodedGradient!(batch, payload));
+    }
+    const result = await computeUnit(lease, unit, (batch) => engine.gradient(batch, elements ?? gradient));
+    if (elements === null) encode(run.codec, gradient, payload);
+    return result;
+  }
+
+  /** `step` takes the unit's batch. */
   async function computeUnit(
     { origin, samples, base }: Lease,
     unit: number,
-    target: Float32Array,
+    step: (batch: Batch) => Promise<Loss>,
   ): Promise<{ tokens: number; lossSum: number; computeMs: number }> {
-    const { engine, task } = need(prepared);
+    const { task } = need(prepared);
     const batch = await task.trainingBatch({ origin, samples, unit, version: base });
     const startMs = ports.nowMs();
-    const loss = await engine.gradient(batch, target);
+    const loss = await step(batch);
     return { ...loss, computeMs: wasBusySince(startMs) };
   }
 

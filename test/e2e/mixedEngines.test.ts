@@ -12,9 +12,18 @@ import { gpuTest } from "../support/dawn.ts";
 /** Rounds of very many small units: a software adapter takes a hundred times as long for one as the processor itself. */
 const ROUNDS = ["--batch", "4096", "--unit", "4", "--steps", "100000", "--workers", "1", "--evaluate-every", "1000"];
 
+/** Each unit on its own, as block integers: GPUs encode them themselves. */
+const TRAVEL = ["--codec", "i8", "--strict"];
+
 gpuTest("[I3] ONNX Runtime, Dawn and Chromium train one run, and θ is the same on all", async () => {
   const dir = mkdtempSync(join(tmpdir(), "manyhands-e2e-"));
-  const coordinator = await startCoordinator(["--run", "mixed", ...smallRun(dir, smallCorpus(dir)), ...ROUNDS]);
+  const coordinator = await startCoordinator([
+    "--run",
+    "mixed",
+    ...smallRun(dir, smallCorpus(dir)),
+    ...ROUNDS,
+    ...TRAVEL,
+  ]);
   const worker = resolve(import.meta.dirname, "../../worker-node/main.ts");
   const flags = ["--url", coordinator.url, "--engine", "webgpu", "--name", "dawn"];
   const dawn = spawn(process.execPath, [worker, ...flags], { stdio: ["ignore", "pipe", "pipe"] });

@@ -1,10 +1,12 @@
 /** @file The compiled step on WebGPU: the traced step as a few fused shaders, on the device of its thread. Loads no tfjs where all goes well. */
+import type { Codec } from "../../shared/codec/codec.ts";
 import type { Engine } from "../../shared/engine/engine.ts";
 import { limitsOf } from "../../shared/engine/wgsl/device.ts";
+import type { CreateEncoder } from "../../shared/engine/wgsl/encoder.ts";
 import { createWgslEngine, type WgslEngine } from "../../shared/engine/wgsl/engine.ts";
 import { byKind, canTimeKernels, type KindOfKernel, kernelTimes } from "../../shared/engine/wgsl/kernelTimes.ts";
 import { compile } from "../../shared/engine/wgsl/plan.ts";
-import { chooseVariant } from "../../shared/engine/wgsl/selfTest.ts";
+import { chooseEncoding, chooseVariant } from "../../shared/engine/wgsl/selfTest.ts";
 import { PLAIN, type Storage, type Variant } from "../../shared/engine/wgsl/variant.ts";
 import type { ModelSpec } from "../../shared/model/spec.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
@@ -24,8 +26,17 @@ export async function startCompiled(
     layout,
     batchSize,
     storage,
+    codec,
     graphs: source,
-  }: { spec: ModelSpec; layout: ParamLayout; batchSize: number; storage: Storage; graphs: GraphSource | null },
+  }: {
+    spec: ModelSpec;
+    layout: ParamLayout;
+    batchSize: number;
+    storage: Storage;
+    /** How gradients travel. */
+    codec: Codec;
+    graphs: GraphSource | null;
+  },
   onCompiled: (programs: number) => void,
 ): Promise<StartedBackend & { readonly engine: Engine; readonly refused: readonly string[] }> {
   const fetching = openStepGraphs(source, { spec, layout });
@@ -38,8 +49,10 @@ export async function startCompiled(
     graphFor: Awaited<typeof fetching>["graphFor"],
     variant: Variant,
     onOverflow: (count: number) => void,
+    createEncoder: CreateEncoder | null = null,
   ): Promise<WgslEngine> =>
     createWgslEngine({
+      createEncoder,
       opened,
       spec,
       layout,
@@ -66,7 +79,8 @@ export async function startCompiled(
   const create = (variant: Variant, onOverflow: (count: number) => void): Promise<WgslEngine> =>
     engineOf(spec, layout, graphFor, variant, onOverflow);
   const { variant, refused } = await chooseVariant({ opened, create, spec, layout, batchSize, storage });
-  const engine = await create(variant, warnOverflow);
+  const encoding = await chooseEncoding(opened.device, codec);
+  const engine = await engineOf(spec, layout, graphFor, variant, warnOverflow, encoding.createEncoder);
   // One step is what a software adapter can be asked for; elsewhere the least of several says more.
   const timeKernels = async (samples: number): Promise<readonly KindOfKernel[]> => {
     const replay = await engine.replayFor("gradient", samples);
@@ -77,7 +91,7 @@ export async function startCompiled(
     ...(canTimeKernels(opened.device) && { timeKernels }),
     device: describeAdapter(opened.info),
     engine,
-    refused,
+    refused: [...refused, ...encoding.refused],
   };
 }
 

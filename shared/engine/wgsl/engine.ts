@@ -12,6 +12,7 @@ import { ALIGNMENT_OF_LOSS, arenaSegments, placeIn } from "./arenas.ts";
 import type { OpenDevice } from "./device.ts";
 import { limitsOf } from "./device.ts";
 import type { Plan, PlanLimits } from "./plan.ts";
+import type { CreateEncoder, GradientEncoder } from "./encoder.ts";
 import { writeInputs, writeTokens } from "./inputs.ts";
 import { createReplay, OutOfMemory, type Replay, SUBMIT_MS, submitEnd, USAGE } from "./replay.ts";
 import type { Storage } from "./variant.ts";
@@ -34,6 +35,8 @@ export type WgslEngineOptions = {
   readonly onProgress?: (done: number, all: number) => void;
   /** A batch did not fit the device's memory and is computed in parts of `samples`; without it, that is an error. */
   readonly onSmallerBatch?: (samples: number) => void;
+  /** With it gradients can be had as `i8`, where there is memory for it. */
+  readonly createEncoder?: CreateEncoder | null;
   /** For who only writes: no memory for gradients, and no gradient() and loss(). */
   readonly logitsOnly?: boolean;
 };
@@ -74,6 +77,7 @@ export async function createWgslEngine({
   compiled = new Map(),
   onProgress,
   onSmallerBatch,
+  createEncoder = null,
   logitsOnly = false,
 }: WgslEngineOptions): Promise<WgslEngine> {
   const segments = arenaSegments(layout, limits.maxBufferBytes - ALIGNMENT_OF_LOSS);
@@ -92,6 +96,8 @@ export async function createWgslEngine({
     for (const buffer of owned) buffer.destroy();
     throw new OutOfMemory(`for the parameters: ${noMemory.message}`);
   }
+
+  const encoder = createEncoder && (await withinMemory(device, () => createEncoder(device, { segments, gradients, limits: limitsOf(device), compiled }))); // prettier-ignore
 
   const replays = new Map<string, Promise<Replay>>();
   /** The one asked for last, where no other is being made: a step that is like the one before asks nobody and waits for nothing. */
@@ -199,6 +205,28 @@ export async function createWgslEngine({
     return gradientOf(batch, gradient, "f32");
   };
 
+  const encodedGradientOf = async (
+    encoder: GradientEncoder,
+    batch: Batch,
+    payload: Uint8Array,
+    stored: Storage,
+  ): Promise<Loss> => {
+    const tokens = checkBatch(spec, batch);
+    const { batchSize } = batch;
+    const replay = readyFor("gradient", batchSize, stored) ?? (await replayFor("gradient", batchSize, stored));
+    times.startMs = nowMs();
+    writeInputs(replay.staging, replay.plan, spec, sites, batch);
+    submit(replay, encoder.record);
+    const lossSum = await encoder.read(payload).catch((error: unknown) => {
+      if (stored === "f16" && error instanceof RangeError) return Infinity;
+      throw error;
+    });
+    arrived(replay);
+    if (stored === "f32" || Number.isFinite(lossSum)) return { lossSum, tokens };
+    onOverflow?.(++overflows);
+    return encodedGradientOf(encoder, batch, payload, "f32");
+  };
+
   /** Elements [start, end) of the logits. */
   const logitsOf = async (
     inputs: Int32Array,
@@ -245,6 +273,7 @@ export async function createWgslEngine({
     },
 
     gradient: (batch, gradient) => gradientOf(batch, gradient, storage),
+    ...(encoder && { encodedGradient: (batch, payload) => encodedGradientOf(encoder, batch, payload, storage) }),
 
     loss: async (batch): Promise<Loss> => {
       const tokens = checkBatch(spec, batch);
@@ -279,29 +308,49 @@ export async function createWgslEngine({
       for (const replay of replays.values()) (await replay).dispose();
       replays.clear();
       for (const buffer of owned) buffer.destroy();
+      encoder?.dispose();
     },
   };
   let fitting: Engine = whole;
   /** A batch that does not fit the device goes in halves, from then on. */
-  const fit: Engine["gradient"] = async (batch, target) => {
+  const fit = async (batch: Batch, compute: (fitting: Engine) => Promise<Loss>): Promise<Loss> => {
     try {
-      return await fitting.gradient(batch, target);
+      return await compute(fitting);
     } catch (error) {
       const tried = Math.min(most, batch.batchSize);
       if (!(error instanceof OutOfMemory) || !onSmallerBatch || tried === 1) throw error;
       most = Math.ceil(tried / 2);
       fitting = inMicroBatches(whole, most);
       onSmallerBatch(most);
-      return fit(batch, target);
+      return fit(batch, compute);
     }
   };
+  const fits = ({ batchSize }: Batch): boolean => readyFor("gradient", batchSize, storage) !== undefined;
   return {
     ...whole,
     // What has its buffers fits.
     gradient: (batch, target) =>
-      readyFor("gradient", batch.batchSize, storage) ? fitting.gradient(batch, target) : fit(batch, target),
+      fits(batch) ? fitting.gradient(batch, target) : fit(batch, (fitting) => fitting.gradient(batch, target)),
+    ...(encoder && {
+      encodedGradient: (batch, payload) => {
+        const encode = (fitting: Engine): Promise<Loss> => fitting.encodedGradient!(batch, payload);
+        return fits(batch) ? encode(fitting) : fit(batch, encode);
+      },
+    }),
     lastStepMs: () => fitting.lastStepMs?.() ?? 0,
   };
+}
+
+/** Null where there is no memory for it: then the gradient is read back whole, and encoded here. */
+async function withinMemory(
+  device: GPUDevice,
+  create: () => Promise<GradientEncoder>,
+): Promise<GradientEncoder | null> {
+  device.pushErrorScope("out-of-memory");
+  const encoder = await create();
+  if ((await device.popErrorScope()) === null) return encoder;
+  encoder.dispose();
+  return null;
 }
 
 /** One that is not finite makes the sum so; f32 that are finite never do, in f64. */

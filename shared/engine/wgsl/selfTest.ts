@@ -2,11 +2,14 @@
  * @file Chooses the variant of a device: one is taken where this device finds with it what it finds without. Drivers promise features
  * that do not work, and a step that is wrong is worse than one that is slow.
  */
+import { i8 } from "../../codec/blockInt.ts";
+import { type Codec, encode, encodedBytes } from "../../codec/codec.ts";
 import type { ModelSpec } from "../../model/spec.ts";
 import type { ParamLayout } from "../../numerics/layout.ts";
 import type { Engine } from "../engine.ts";
 import { type Answer, compareAnswers, examine } from "../examination.ts";
-import type { OpenDevice } from "./device.ts";
+import { limitsOf, type OpenDevice } from "./device.ts";
+import { type CreateEncoder, createGradientEncoder } from "./encoder.ts";
 import { compilePipeline, USAGE } from "./replay.ts";
 import { PLAIN, type Storage, type Variant } from "./variant.ts";
 
@@ -94,6 +97,51 @@ async function withoutFault(device: GPUDevice, work: () => Promise<string | null
   let problem = await work().catch((error: unknown) => (error instanceof Error ? error.message : String(error)));
   for (const _ of kinds) problem = (await device.popErrorScope())?.message ?? problem;
   return problem?.replaceAll(/\s+/g, " ").slice(0, 200) ?? null;
+}
+
+/** Values of every size, halves that are rounded to even, blocks of zeros; the loss behind them. */
+const TO_ENCODE: Float32Array<ArrayBuffer> = Float32Array.from({ length: 5 * i8.block + 1 }, (_, i) => {
+  const block = Math.floor(i / i8.block);
+  return [(i % 255) - 127, ((i % 509) - 254) / 2, 0, Math.sin(i) * 1e-30, Math.sin(i) * 1e9, 1.5][block]!;
+});
+
+/** How the device encodes gradients, which travel by `codec`; null where it does not. `refused`: why not, where it could. */
+export async function chooseEncoding(
+  device: GPUDevice,
+  codec: Codec,
+): Promise<{ createEncoder: CreateEncoder | null; refused: readonly string[] }> {
+  if (codec !== "i8") return { createEncoder: null, refused: [] };
+  const problem = await encodingProblem(device);
+  if (problem === null) return { createEncoder: createGradientEncoder, refused: [] };
+  return { createEncoder: null, refused: [`its encoding of gradients: ${problem}`] };
+}
+
+function encodingProblem(device: GPUDevice): Promise<string | null> {
+  return withoutFault(device, async () => {
+    const gradient = device.createBuffer({ size: 4 * TO_ENCODE.length, usage: USAGE.storage | USAGE.copySource | USAGE.copyTarget }); // prettier-ignore
+    const values = TO_ENCODE.subarray(0, -1);
+    const encoder = await createGradientEncoder(device, {
+      segments: [{ start: 0, end: values.length }],
+      gradients: [gradient],
+      limits: limitsOf(device),
+      compiled: new Map(),
+    });
+    try {
+      device.queue.writeBuffer(gradient, 0, TO_ENCODE);
+      const commands = device.createCommandEncoder();
+      encoder.record(commands);
+      device.queue.submit([commands.finish()]);
+      const [found, expected] = [0, 1].map(() => new Uint8Array(encodedBytes("i8", values.length)));
+      const loss = await encoder.read(found!);
+      encode("i8", values, expected!);
+      const wrong = found!.findIndex((byte, i) => byte !== expected![i]);
+      if (wrong >= 0) return `byte ${wrong} is ${found![wrong]}, not ${expected![wrong]}`;
+      return loss === TO_ENCODE.at(-1) ? null : `the loss is ${loss}, not ${TO_ENCODE.at(-1)}`;
+    } finally {
+      encoder.dispose();
+      gradient.destroy();
+    }
+  });
 }
 
 /** Too large for f16, each in its own way: just so, far so, and below. */

@@ -106,3 +106,8 @@ browserTest("what `explain` says that tfjs would dispatch is what it dispatches"
     expect(await tfjsWork({ spec, layout, batchSize: batch.batchSize, maxBindings })).toHaveLength(dispatches);
   }
 });
+
+browserTest("where gradients travel as i8, the compiled step encodes them, to the bit", async () => {
+  const { page } = await harness.open();
+  expect(await page.evaluate(() => globalThis.harness.encodeAsWorker(1))).toEqual({ fallbacks: [], differing: 0 });
+});

@@ -1,5 +1,6 @@
 /** @file Runs in the browser: what the tests ask of worker-browser/engine.ts and of the engine it chose. */
 import * as tf from "@tensorflow/tfjs-core";
+import { encode, encodedBytes } from "../../../shared/codec/codec.ts";
 import { presets } from "../../../shared/model/spec.ts";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
 import { sharedDevice } from "../../../worker-browser/backends/device.ts";
@@ -232,6 +233,21 @@ async function tokenTimes(): Promise<{ compiledMs: number; eagerMs: number }> {
   return { compiledMs: median(compiledMs), eagerMs: median(eagerMs) };
 }
 
+/** The engine that a worker takes in a run whose gradients travel as `i8`: how its bytes differ from those of its gradient. */
+async function encodeAsWorker(caseIndex: number): Promise<{ fallbacks: readonly Fallback[]; differing: number }> {
+  const { spec, layout, params, batch } = engineCases[caseIndex]!;
+  const chosen = await chooseEngine({ spec, layout, batchSize: 2, codec: "i8", force: null, avoid: [] });
+  const { engine, fallbacks } = chosen;
+  await engine.load(params);
+  const gradient = new Float32Array(layout.length);
+  await engine.gradient(batch, gradient);
+  const [bytes, payload] = [0, 9].map((fill) => new Uint8Array(encodedBytes("i8", layout.length)).fill(fill));
+  encode("i8", gradient, bytes!);
+  await engine.encodedGradient!(batch, payload!);
+  await engine.dispose();
+  return { fallbacks, differing: bytes!.filter((byte, i) => byte !== payload![i]).length };
+}
+
 /** Of a training step, op by op, not the first. */
 async function dispatchesOpByOp(caseIndex: number): Promise<{ dispatches: number; maxBindings: number }> {
   const { spec, layout, params, batch } = engineCases[caseIndex]!;
@@ -283,6 +299,7 @@ const harness = {
   devicesOfFallback,
   shareTheta,
   tokenTimes,
+  encodeAsWorker,
   dispatchesOpByOp,
   writerWithWrongKernel,
 };

@@ -1,5 +1,6 @@
 import "@tensorflow/tfjs-backend-cpu";
 import { expect, test } from "vitest";
+import { encode, encodedBytes } from "../../../shared/codec/codec.ts";
 import { createEagerEngine } from "../../../shared/engine/eager.ts";
 import type { Engine } from "../../../shared/engine/engine.ts";
 import { inMicroBatches } from "../../../shared/engine/microBatch.ts";
@@ -70,4 +71,19 @@ test("an engine that tells its time tells that of all pieces", async () => {
   await inMicroBatches(timed, 5).gradient(batch, new Float32Array(layout.length));
   expect(steps).toBe(4);
   expect(inMicroBatches(engine, 2).lastStepMs).toBeUndefined();
+});
+
+test("an encoded gradient of a batch in pieces is that of their sum", async () => {
+  const { engine, sizes } = await observed();
+  const encoding: Engine = { ...engine, encodedGradient: () => Promise.reject(new Error("only the whole can be encoded")) }; // prettier-ignore
+  const gradient = new Float32Array(layout.length);
+  const expected = await inMicroBatches(engine, 2).gradient(batch, gradient);
+  const [bytes, payload] = [0, 9].map((fill) => new Uint8Array(encodedBytes("i8", layout.length)).fill(fill));
+  encode("i8", gradient, bytes!);
+  sizes.length = 0;
+  expect(await inMicroBatches(encoding, 2).encodedGradient!(batch, payload!)).toEqual(expected);
+  expect(sizes).toEqual([2, 2, 1]);
+  expect(payload).toEqual(bytes);
+  await expect(inMicroBatches(encoding, 5).encodedGradient!(batch, payload!)).rejects.toThrow("only the whole");
+  expect(inMicroBatches(engine, 2)).not.toHaveProperty("encodedGradient");
 });

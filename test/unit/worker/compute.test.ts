@@ -1,5 +1,6 @@
 /** @file The compute thread's pace, under a clock of its own: an engine whose every unit takes 100 ms. */
 import { expect, test } from "vitest";
+import type { Batch, Engine, Loss } from "../../../shared/engine/engine.ts";
 import { writeParams } from "../../../shared/codec/paramsFile.ts";
 import type { Manifest } from "../../../shared/data/manifest.ts";
 import { gptTensors } from "../../../shared/model/gptTensors.ts";
@@ -42,6 +43,7 @@ const run: RunDescription = {
 async function compute(
   commands: readonly ComputeCommand[],
   during: (nowMs: number) => ComputeCommand | null = () => null,
+  { codec = "f32", strict = true, ...encoding }: Partial<Pick<RunDescription, "codec" | "strict">> & Pick<Engine, "encodedGradient"> = {}, // prettier-ignore
 ) {
   const layout = layoutOf(gptTensors(model));
   const params = initialParams(model, layout, 1);
@@ -71,6 +73,7 @@ async function compute(
         loss: async () => ({ lossSum: 1, tokens: 8 }),
         logits: async () => new Float32Array(),
         dispose: async () => {},
+        ...encoding,
       },
     }),
     fetchBytes: async (url, range) => {
@@ -90,12 +93,13 @@ async function compute(
       if (command !== null) thread.command(command);
     },
   });
-  thread.command({ type: "prepare", run, url: "http://there" });
+  thread.command({ type: "prepare", run: { ...run, codec, strict }, url: "http://there" });
   thread.command({ type: "load", snapshot: { path: "/s", version: 3, hash } });
   for (const command of commands) thread.command(command);
   await finished.promise;
-  const units = events.filter(({ event }) => event.type === "contribution").map(({ atMs }) => atMs);
-  return { units, last: events.at(-1) };
+  const contributions = events.flatMap(({ atMs, event }) => (event.type === "contribution" ? [{ atMs, event }] : []));
+  const units = contributions.map(({ atMs }) => atMs);
+  return { units, payloads: contributions.map(({ event }) => event.payload), last: events.at(-1) };
 }
 
 const lease: Lease = {
@@ -185,4 +189,27 @@ test("a lease that would be refused ends during a rest", async () => {
   expect(units).toHaveLength(1);
   expect(last?.event).toEqual({ type: "leaseDone", lease: 1, dropped: 7 });
   expect(last?.atMs).toBeLessThan(1500);
+});
+
+async function encodedGradient(_: Batch, payload: Uint8Array): Promise<Loss> {
+  payload.fill(77);
+  return { lossSum: 1, tokens: 8 };
+}
+
+/** Of each contribution of a lease: whether the engine encoded it. */
+async function encodedThere(codec: "f32" | "i8", strict: boolean, units: number): Promise<boolean[]> {
+  const { payloads } = await compute([{ type: "work", lease: { ...lease, units } }], undefined, {
+    codec,
+    strict,
+    encodedGradient,
+  });
+  return payloads.map((payload) => payload.every((byte) => byte === 77));
+}
+
+test("an engine that encodes does so for units on their own, in a run with its codec", async () => {
+  expect(await encodedThere("i8", true, 3)).toEqual([true, true, true]);
+  expect(await encodedThere("i8", false, 1)).toEqual([true]);
+  // Folded: what is encoded is the sum.
+  expect(await encodedThere("i8", false, 3)).toEqual([false]);
+  expect(await encodedThere("f32", true, 2)).toEqual([false, false]);
 });
