@@ -1,9 +1,11 @@
 /** @file Activations stored as f16, on Mesa's lavapipe: near the f32 step, the same bits twice, computed again where f16 ends. */
 import "../../support/chooseLavapipe.ts";
 import { describe, expect } from "vitest";
+import { encode, encodedBytes } from "../../../shared/codec/codec.ts";
 import type { Batch } from "../../../shared/engine/engine.ts";
 import { stepGraph } from "../../../shared/engine/stepGraph.ts";
 import { limitsOf } from "../../../shared/engine/wgsl/device.ts";
+import { createGradientEncoder } from "../../../shared/engine/wgsl/encoder.ts";
 import type { WgslEngine } from "../../../shared/engine/wgsl/engine.ts";
 import { compile, LOSS_SCALE, type Plan } from "../../../shared/engine/wgsl/plan.ts";
 import { chooseVariant, overflowProblem } from "../../../shared/engine/wgsl/selfTest.ts";
@@ -51,6 +53,7 @@ async function engineOf(
     compiled,
     storage: "f16",
     onOverflow,
+    createEncoder: createGradientEncoder,
     planFor: (_, batchSize, storage) => planFor(storage, batchSize),
   });
 }
@@ -102,6 +105,12 @@ f16Test(
     expect((await engine.gradient(four.batch, second)).lossSum).toBe(lossSum);
     expect(second).toEqual(first);
     expect(counts).toEqual([1, 2]);
+    // Encoded on the device, too.
+    const [bytes, payload] = [0, 9].map((fill) => new Uint8Array(encodedBytes("i8", first.length)).fill(fill));
+    encode("i8", first, bytes!);
+    expect((await engine.encodedGradient!(four.batch, payload!)).lossSum).toBe(lossSum);
+    expect(payload).toEqual(bytes);
+    expect(counts).toEqual([1, 2, 3]);
     await engine.dispose();
     const whole = await createEngineOn(await testDevice(), {
       ...four,
