@@ -56,6 +56,9 @@ type Prepared = {
 export function createCompute(ports: ComputePorts): { command: (command: ComputeCommand) => void } {
   const queue: ComputeCommand[] = [];
   let draining = false;
+  /** Snapshots on their way: one that is asked for while an engine is being made need not wait for it. */
+  const coming = new WeakMap<ComputeCommand, Promise<Uint8Array>>();
+  let newestUrl = "";
   let prepared: Prepared | null = null;
   let held: { version: Version; hash: string } | null = null;
   /** Of this thread, whatever the run. */
@@ -95,7 +98,7 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
       case "replaceEngine":
         return replaceEngine(command.reason);
       case "load":
-        return load(command.snapshot);
+        return load(command.snapshot, coming.get(command));
       case "apply":
         return applyUpdate(command.version, command.hash, command.payload);
       case "work":
@@ -155,9 +158,9 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
     }
   }
 
-  async function load(snapshot: SnapshotReference): Promise<void> {
+  async function load(snapshot: SnapshotReference, bytes: Promise<Uint8Array> | undefined): Promise<void> {
     const { url, layout, engine, params } = need(prepared);
-    readParams(await ports.fetchBytes(url + snapshot.path), layout, params);
+    readParams(await (bytes ?? ports.fetchBytes(url + snapshot.path)), layout, params);
     const hash = hashParams(params);
     if (hash !== snapshot.hash) throw new Error(`snapshot ${snapshot.path} has θ hash ${hash}, not ${snapshot.hash}`);
     await engine.load(params);
@@ -335,6 +338,13 @@ export function createCompute(ports: ComputePorts): { command: (command: Compute
         return;
       } else {
         if (command.type === "apply") announced = Math.max(announced, command.version);
+        if (command.type === "prepare") newestUrl = command.url;
+        if (command.type === "load" && draining) {
+          const bytes = ports.fetchBytes(newestUrl + command.snapshot.path);
+          // Who waits for it hears of it; before that it is nobody's failure.
+          bytes.catch(() => {});
+          coming.set(command, bytes);
+        }
         queue.push(command);
       }
       if (!draining) void drain();

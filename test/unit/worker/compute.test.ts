@@ -59,6 +59,7 @@ async function compute(
   };
   let nowMs = 0;
   const finished = Promise.withResolvers<void>();
+  const fetched: { url: string; isPrepared: boolean }[] = [];
   const events: { atMs: number; event: ComputeEvent }[] = [];
   const thread = createCompute({
     createEngine: async () => ({
@@ -77,6 +78,7 @@ async function compute(
       },
     }),
     fetchBytes: async (url, range) => {
+      fetched.push({ url, isPrepared: events.some(({ event }) => event.type === "prepared") });
       if (url.endsWith("manifest.json")) return new TextEncoder().encode(JSON.stringify(manifest));
       if (range === undefined) return snapshot.slice();
       return shards.readRange(url.slice(url.lastIndexOf("/") + 1), range.start, range.end);
@@ -99,7 +101,7 @@ async function compute(
   await finished.promise;
   const contributions = events.flatMap(({ atMs, event }) => (event.type === "contribution" ? [{ atMs, event }] : []));
   const units = contributions.map(({ atMs }) => atMs);
-  return { units, payloads: contributions.map(({ event }) => event.payload), last: events.at(-1) };
+  return { units, payloads: contributions.map(({ event }) => event.payload), last: events.at(-1), fetched };
 }
 
 const lease: Lease = {
@@ -212,4 +214,9 @@ test("an engine that encodes does so for units on their own, in a run with its c
   // Folded: what is encoded is the sum.
   expect(await encodedThere("i8", false, 3)).toEqual([false]);
   expect(await encodedThere("f32", true, 2)).toEqual([false, false]);
+});
+
+test("θ is fetched while the engine is made, and once", async () => {
+  const { fetched } = await compute([{ type: "work", lease }]);
+  expect(fetched.filter(({ url }) => url === "http://there/s")).toEqual([{ url: "http://there/s", isPrepared: false }]);
 });
