@@ -127,5 +127,8 @@ class Service extends GenericContainer {
   constructor(image: string) {
     super(image);
     this.hostConfig.ReadonlyRootfs = true;
+    // Nobody asks for their health here, and finding out is a process each time: one that joins a container while it is being paused
+    // keeps it from freezing, or the engine waits for it for ever (https://github.com/opencontainers/runc/issues/2753).
+    this.createOpts.Healthcheck = { Test: ["NONE"] };
   }
 }

@@ -58,22 +58,6 @@ export async function docker(...args: readonly string[]): Promise<string> {
   return stdout.trim();
 }
 
-/**
- * Freezes every process of a container whose image has a health check, right after one: a process that joins a cgroup of
- * version 1 while it freezes, as that of a health check does, keeps it from freezing, or the engine waits for it for ever
- * (https://github.com/opencontainers/runc/issues/2753). The next check comes an interval, 15 s, later, and finds it frozen.
- */
-export async function pause(id: string): Promise<void> {
-  const checks = (): Promise<string> =>
-    docker("inspect", id, "--format", "{{range .State.Health.Log}}{{.End.UnixNano}} {{end}}");
-  const before = await checks();
-  for (let attempt = 0; (await checks()) === before; attempt++) {
-    if (attempt === 300) throw new Error("no health check in a minute");
-    await new Promise((done) => setTimeout(done, 200));
-  }
-  await docker("pause", id);
-}
-
 /** Processor time that a container's first process has had, s. */
 export function cpuSeconds(id: string): number {
   const pid = execFileSync("docker", ["inspect", "--format", "{{.State.Pid}}", id], { encoding: "utf8" }).trim();
