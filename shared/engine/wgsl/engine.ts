@@ -80,6 +80,7 @@ export async function createWgslEngine({
   createEncoder = null,
   logitsOnly = false,
 }: WgslEngineOptions): Promise<WgslEngine> {
+  const { queue } = device;
   const segments = arenaSegments(layout, limits.maxBufferBytes - ALIGNMENT_OF_LOSS);
   const usage = USAGE.storage | USAGE.copySource | USAGE.copyTarget;
   const bytes = segments.map(
@@ -110,7 +111,7 @@ export async function createWgslEngine({
   let overflows = 0;
   const times = { startMs: 0, submittedMs: 0, endMs: 0, submits: 0 };
 
-  const readyFor = (kind: StepKind, batchSize: number, stored: Storage): Replay | undefined =>
+  const readyFor = (kind: StepKind, { batchSize }: Pick<Batch, "batchSize">, stored: Storage): Replay | undefined =>
     latest?.kind === kind && latest.batchSize === batchSize && latest.stored === stored ? latest.replay : undefined;
 
   const replayFor = async (
@@ -160,7 +161,7 @@ export async function createWgslEngine({
       const encoder = device.createCommandEncoder();
       replay.record(encoder, from, end);
       if (end === dispatches.length) finish(encoder);
-      device.queue.submit([encoder.finish()]);
+      queue.submit([encoder.finish()]);
       times.submits++;
     }
     times.submittedMs = nowMs();
@@ -182,21 +183,36 @@ export async function createWgslEngine({
   const copyLoss = (encoder: GPUCommandEncoder): void =>
     encoder.copyBufferToBuffer(gradients[last]!, lossOffset, readback[last]!, lossOffset, 4);
 
+  /** Starts the step of a batch, with the masks of `masked`. */
+  const begin = (
+    replay: Replay,
+    batch: Batch,
+    masked: readonly string[],
+    finish: (encoder: GPUCommandEncoder) => void,
+  ): void => {
+    times.startMs = nowMs();
+    writeInputs(replay.staging, replay.plan, spec, masked, batch);
+    submit(replay, finish);
+  };
+
+  /** Copies what was read back of segment i to its place in `gradient`. → the loss, where it is behind that segment. */
+  const take = (i: number, gradient: Float32Array): number => {
+    const { start, end } = segments[i]!;
+    const values = new Float32Array(readback[i]!.getMappedRange());
+    gradient.set(values.subarray(0, end - start), start);
+    const behind = values[end - start] ?? NaN;
+    readback[i]!.unmap();
+    return behind;
+  };
+
   const gradientOf = async (batch: Batch, gradient: Float32Array, stored: Storage): Promise<Loss> => {
     const tokens = checkBatch(spec, batch);
-    const { batchSize } = batch;
-    const replay = readyFor("gradient", batchSize, stored) ?? (await replayFor("gradient", batchSize, stored));
-    times.startMs = nowMs();
-    writeInputs(replay.staging, replay.plan, spec, sites, batch);
-    submit(replay, copyGradient);
+    const replay = readyFor("gradient", batch, stored) ?? (await replayFor("gradient", batch.batchSize, stored));
+    begin(replay, batch, sites, copyGradient);
     let lossSum = NaN;
     for (let i = 0; i <= last; i++) {
-      const buffer = readback[i]!;
-      await buffer.mapAsync(MAP_READ);
-      const { start, end } = segments[i]!;
-      gradient.set(new Float32Array(buffer.getMappedRange(0, 4 * (end - start))), start);
-      if (i === last) lossSum = lossFrom(buffer, lossOffset);
-      buffer.unmap();
+      await readback[i]!.mapAsync(MAP_READ);
+      lossSum = take(i, gradient);
     }
     arrived(replay);
     if (stored === "f32" || allFinite(lossSum, gradient)) return { lossSum, tokens };
@@ -212,11 +228,8 @@ export async function createWgslEngine({
     stored: Storage,
   ): Promise<Loss> => {
     const tokens = checkBatch(spec, batch);
-    const { batchSize } = batch;
-    const replay = readyFor("gradient", batchSize, stored) ?? (await replayFor("gradient", batchSize, stored));
-    times.startMs = nowMs();
-    writeInputs(replay.staging, replay.plan, spec, sites, batch);
-    submit(replay, encoder.record);
+    const replay = readyFor("gradient", batch, stored) ?? (await replayFor("gradient", batch.batchSize, stored));
+    begin(replay, batch, sites, encoder.record);
     const lossSum = await encoder.read(payload).catch((error: unknown) => {
       if (stored === "f16" && error instanceof RangeError) return Infinity;
       throw error;
@@ -233,7 +246,7 @@ export async function createWgslEngine({
     batchSize: number,
     [start, end]: readonly [number, number],
   ): Promise<Float32Array> => {
-    const replay = readyFor("logits", batchSize, "f32") ?? (await replayFor("logits", batchSize));
+    const replay = readyFor("logits", { batchSize }, "f32") ?? (await replayFor("logits", batchSize));
     const place = replay.plan.outputs["logits"];
     if (!place) throw new Error("the plan for logits has no logits");
     const size = 4 * (end - start);
@@ -266,7 +279,7 @@ export async function createWgslEngine({
       if (theta.length !== layout.length)
         throw new RangeError(`θ has ${theta.length} values, the layout ${layout.length}`);
       for (const [i, { start, end }] of segments.entries()) {
-        device.queue.writeBuffer(params[i]!, 0, theta, start, end - start);
+        queue.writeBuffer(params[i]!, 0, theta, start, end - start);
       }
       isLoaded = true;
       return Promise.resolve();
@@ -277,10 +290,8 @@ export async function createWgslEngine({
 
     loss: async (batch): Promise<Loss> => {
       const tokens = checkBatch(spec, batch);
-      const replay = readyFor("loss", batch.batchSize, "f32") ?? (await replayFor("loss", batch.batchSize));
-      times.startMs = nowMs();
-      writeInputs(replay.staging, replay.plan, spec, [], batch);
-      submit(replay, copyLoss);
+      const replay = readyFor("loss", batch, "f32") ?? (await replayFor("loss", batch.batchSize));
+      begin(replay, batch, [], copyLoss);
       await readback[last]!.mapAsync(MAP_READ, lossOffset, 4);
       const lossSum = lossFrom(readback[last]!, lossOffset);
       readback[last]!.unmap();
@@ -325,7 +336,7 @@ export async function createWgslEngine({
       return fit(batch, compute);
     }
   };
-  const fits = ({ batchSize }: Batch): boolean => readyFor("gradient", batchSize, storage) !== undefined;
+  const fits = (batch: Batch): boolean => readyFor("gradient", batch, storage) !== undefined;
   return {
     ...whole,
     // What has its buffers fits.

@@ -87,11 +87,12 @@ export async function createReplay(
   }
 
   const staging = new Int32Array(plan.inputBytes / 4);
+  const { queue } = device;
   return {
     plan,
     work: plan.dispatches.reduce((sum, { flops, bytes }) => sum + flops + bytes, 0),
     staging,
-    upload: () => device.queue.writeBuffer(inputs, 0, staging),
+    upload: () => queue.writeBuffer(inputs, 0, staging),
     record: (encoder, from, to, descriptor) => {
       const pass = encoder.beginComputePass(descriptor);
       let current = -1;

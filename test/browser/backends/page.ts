@@ -270,6 +270,53 @@ async function dispatchesOpByOp(caseIndex: number): Promise<{ dispatches: number
   return { dispatches: count, maxBindings: limitsOf((await sharedDevice()).device).maxBindings };
 }
 
+export type StepCosts = { readonly hostMs: number[]; readonly submits: number };
+
+/**
+ * Milliseconds of JavaScript of the compiled step, `tiny` at 12×64 tokens, submitting included: as this device gets it, and by a
+ * clock that shows it a fast GPU, which gets one submit.
+ */
+async function stepCosts(steps: number): Promise<{ here: StepCosts; atOnce: StepCosts }> {
+  const { spec, layout, params, batch } = engineCase("tiny", { kind: "gpt", ...presets.tiny, vocabulary: 65, dropout: 0 }, 12); // prettier-ignore
+  const measure = async (clock: number): Promise<StepCosts> => {
+    const engine = await gradientEngine({ spec, layout }, () => performance.now() * clock);
+    await engine.load(params);
+    const gradient = new Float32Array(layout.length);
+    // Until then it is not known how fast the device is.
+    await engine.gradient(batch, gradient);
+    const hostMs: number[] = [];
+    for (let i = 0; i < steps; i++) {
+      await engine.gradient(batch, gradient);
+      hostMs.push(engine.lastStep().hostMs / clock);
+    }
+    const { submits } = engine.lastStep();
+    await engine.dispose();
+    return { hostMs, submits };
+  };
+  return { here: await measure(1), atOnce: await measure(1e-6) };
+}
+
+/** Steps of a model so small that code is warm soon: a step has nothing for each dispatch. In one submit. */
+async function startSmallSteps(): Promise<(count: number) => Promise<void>> {
+  const { spec, layout, params, batch } = engineCase("small", { kind: "gpt", layers: 1, heads: 1, width: 16, context: 8, vocabulary: 7, bias: false, dropout: 0 }, 1); // prettier-ignore
+  const engine = await gradientEngine({ spec, layout }, () => performance.now() * 1e-6);
+  await engine.load(params);
+  const gradient = new Float32Array(layout.length);
+  return async (count) => {
+    for (let i = 0; i < count; i++) await engine.gradient(batch, gradient);
+  };
+}
+
+async function gradientEngine(
+  { spec, layout }: Pick<EngineCase, "spec" | "layout">,
+  nowMs: () => number,
+): Promise<WgslEngine> {
+  const opened = await sharedDevice();
+  const planFor: WgslEngineOptions["planFor"] = (kind, batchSize) =>
+    compile(stepGraph(kind, spec, layout, batchSize), { layout, limits: limitsOf(opened.device), dropout: 0 });
+  return createWgslEngine({ opened, spec, layout, planFor, nowMs });
+}
+
 function median(ms: readonly number[]): number {
   return ms.toSorted((a, b) => a - b)[ms.length >> 1]!;
 }
@@ -299,6 +346,8 @@ const harness = {
   devicesOfFallback,
   shareTheta,
   tokenTimes,
+  stepCosts,
+  startSmallSteps,
   encodeAsWorker,
   dispatchesOpByOp,
   writerWithWrongKernel,
