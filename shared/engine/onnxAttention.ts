@@ -15,6 +15,9 @@ const BLOCK_QUERIES = 64;
 
 type Heads = AttentionShape & { readonly features: number };
 
+/** A value [B·T, …] or [B, …], and the shape of one sample's part. */
+type Input = { readonly name: string; readonly slice: readonly number[] };
+
 /** What a block of queries [B, H, t, e] needs: the keys and values up to its end [B, H, s, e], probabilities [B, H, t, s]. */
 type Block = { q: string; k: string; v: string; p: string; dropped: string; end: number };
 
@@ -24,27 +27,24 @@ export function lowerAttention(
 ): void {
   const shape = headsOf(attributes as AttentionShape, lowering.shape(qkv));
   const { batch, context, heads, features } = shape;
-  const width = heads * features;
   const names = inputNames(lowering, shape, { qkv, mask });
-  const forward = (blocks: readonly Block[], batch: number) => {
+  /** → [B, T, H, e] */
+  const forward = (blocks: readonly Block[]) => {
     const mixed = blocks.map(({ dropped, v }) =>
       transpose(lowering, product(lowering, [dropped, v], {}), [0, 2, 1, 3]),
     );
-    return lowering.reshape(concat(lowering, mixed, 1), [batch * context, width]); // [B·T, d]
+    return concat(lowering, mixed, 1);
   };
   let rows: string;
   if (sampleBySample(shape)) {
-    [rows = ""] = lowering.scan(batch, names, [[context, width]], ([qkv = "", mask]) => [
-      forward(blocksOf(lowering, { ...shape, batch: 1 }, qkv, mask), 1),
+    [rows = ""] = lowering.scan(batch, names, [[1, context, heads, features]], ([qkv = "", mask]) => [
+      forward(blocksOf(lowering, { ...shape, batch: 1 }, qkv, mask)),
     ]);
   } else {
-    const [packed = "", factors] = names.map(({ name }) => name);
-    rows = forward(
-      lowering.share(`attention ${qkv}`, () => blocksOf(lowering, shape, packed, factors)),
-      batch,
-    );
+    const [packed = "", factors] = atOnce(lowering, shape, names);
+    rows = forward(lowering.share(`attention ${qkv}`, () => blocksOf(lowering, shape, packed, factors)));
   }
-  lowering.reshape(rows, [batch * context, width], { outputs: [lowering.target(out)] });
+  lowering.reshape(rows, [batch * context, heads * features], { outputs: [lowering.target(out)] });
   lowering.share(`attention output ${qkv}`, () => lowering.name(out));
 }
 
@@ -54,27 +54,30 @@ export function lowerAttentionGrad(
 ): void {
   const shape = headsOf(attributes as AttentionShape, lowering.shape(qkv));
   const { batch, context, heads, features } = shape;
-  const width = heads * features;
-  const out = lowering.share(`attention output ${qkv}`, unseen);
+  const output = lowering.share(`attention output ${qkv}`, unseen);
   const names = [
-    ...[lowering.name(dy), out].map((name) => ({ name, slice: [context, width] })),
+    ...[lowering.name(dy), output].map((name) => ({ name, slice: [1, context, heads, features] })),
     ...inputNames(lowering, shape, { qkv, mask }),
   ];
   let rows: string;
   if (sampleBySample(shape)) {
-    [rows = ""] = lowering.scan(batch, names, [[context, 3 * width]], ([dy = "", out = "", qkv = "", mask]) => {
+    const packed = [1, context, 3, heads, features];
+    [rows = ""] = lowering.scan(batch, names, [packed], ([dy = "", out = "", qkv = "", mask]) => {
       const one = { ...shape, batch: 1 };
       return [backward(lowering, one, { dy, out, mask, blocks: blocksOf(lowering, one, qkv, mask) })];
     });
   } else {
-    const [dyName = "", , , factors] = names.map(({ name }) => name);
+    const [dy = "", out = "", , factors] = atOnce(lowering, shape, names);
     const blocks = lowering.share(`attention ${qkv}`, unseen);
-    rows = backward(lowering, shape, { dy: dyName, out, mask: factors, blocks });
+    rows = backward(lowering, shape, { dy, out, mask: factors, blocks });
   }
-  lowering.reshape(rows, [batch * context, 3 * width], { outputs: [lowering.target(dqkv)] });
+  lowering.reshape(rows, [batch * context, 3 * heads * features], { outputs: [lowering.target(dqkv)] });
 }
 
-/** → dqkv [B·T, 3d]. Σ_keys p∘dp of the softmax's gradient is dy·out of each query and head: s times less to sum. */
+/**
+ * dy and out [B, T, H, e] → dqkv [B, T, 3, H, e]. Σ_keys p∘dp of the softmax's gradient is dy·out of each query and head: s times
+ * less to sum.
+ */
 function backward(
   lowering: Lowering,
   { batch, context, heads, features }: Heads,
@@ -82,15 +85,9 @@ function backward(
 ): string {
   const alpha = 1 / Math.sqrt(features);
   const queries = context / blocks.length;
-  const inBlocks = (x: string) =>
-    split(
-      lowering,
-      transpose(lowering, lowering.reshape(x, [batch, context, heads, -1]), [0, 2, 1, 3]),
-      2,
-      blocks.length,
-    );
-  const perHead = lowering.reshape(lowering.emit("Mul", [dy, out]), [-1, features]);
-  const sums = inBlocks(lowering.emit("ReduceSum", [perHead, lowering.constant("int64", [1], [1])])); // [B, H, t, 1]
+  const inBlocks = (x: string) => split(lowering, transpose(lowering, x, [0, 2, 1, 3]), 2, blocks.length);
+  const products = lowering.emit("Mul", [dy, out]);
+  const sums = inBlocks(lowering.emit("ReduceSum", [products, lowering.constant("int64", [1], [3])])); // [B, H, t, 1]
   const dOuts = inBlocks(dy); // [B, H, t, e]
   const dq: string[] = [];
   const dk: string[][] = [];
@@ -113,15 +110,16 @@ function backward(
   // [B, H, 3T, e], then q, k, v beside each other in each token's row.
   const all = concat(lowering, [...dq, ...sumUp(dk), ...sumUp(dv)], 2);
   const apart = lowering.reshape(all, [batch, heads, 3, queries * blocks.length, features]);
-  return lowering.reshape(transpose(lowering, apart, [0, 3, 2, 1, 4]), [batch * context, 3 * heads * features]);
+  return transpose(lowering, apart, [0, 3, 2, 1, 4]);
 }
 
+/** qkv: [B, T, 3, H, e]. */
 function blocksOf(lowering: Lowering, shape: Heads, qkv: string, mask: string | undefined): Block[] {
   const { batch, context, heads, features } = shape;
   // A dropout mask comes whole; cutting it up is not worth its own code.
   const count = mask === undefined ? divisorUpTo(context, context / BLOCK_QUERIES) : 1;
   const queries = context / count;
-  const apart = transpose(lowering, lowering.reshape(qkv, [batch, context, 3, heads, features]), [2, 0, 3, 1, 4]);
+  const apart = transpose(lowering, qkv, [2, 0, 3, 1, 4]);
   const [q = "", k = "", v = ""] = split(lowering, apart, 0, 3).map((x) =>
     lowering.reshape(x, [batch, heads, context, features]),
   );
@@ -157,12 +155,17 @@ function headsOf({ batch, context, heads }: AttentionShape, [, packed = 0]: read
   return { batch, context, heads, features: packed / 3 / heads };
 }
 
+/** The inputs of all samples, in the shapes that slices have. */
+function atOnce(lowering: Lowering, { batch }: Heads, inputs: readonly Input[]): string[] {
+  return inputs.map(({ name, slice: [, ...rest] }) => lowering.reshape(name, [batch, ...rest]));
+}
+
 function inputNames(
   lowering: Lowering,
   { context, heads, features }: Heads,
   { qkv, mask }: { qkv: number; mask: number | undefined },
-): { name: string; slice: number[] }[] {
-  const packed = { name: lowering.name(qkv), slice: [context, 3 * heads * features] };
+): Input[] {
+  const packed = { name: lowering.name(qkv), slice: [1, context, 3, heads, features] };
   if (mask === undefined) return [packed];
   return [packed, { name: lowering.name(mask), slice: [1, heads, context, context] }];
 }
