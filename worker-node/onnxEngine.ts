@@ -6,19 +6,21 @@ import * as ort from "onnxruntime-node";
 import { checkBatch, checkInputs, masksFor, maskShapes } from "../shared/engine/batch.ts";
 import type { Batch, Engine } from "../shared/engine/engine.ts";
 import { lowerToOnnx } from "../shared/engine/onnx.ts";
-import { encodeModel } from "../shared/engine/onnxProto.ts";
 import { stepGraph } from "../shared/engine/stepGraph.ts";
 import { GRADIENT, MASK, PARAM, type StepKind } from "../shared/engine/stepKind.ts";
 import type { ModelSpec } from "../shared/model/spec.ts";
 import type { ParamLayout } from "../shared/numerics/layout.ts";
-import { runInPlace, withSequenceFirst } from "./inPlace.ts";
+import { createOnnxStep, type OnnxStep } from "./onnxStep.ts";
 import { type Provider, providersHere } from "./providers.ts";
 
 /**
  * Sizes differ now and then: the examination's, the last of an epoch, of an evaluation. A session holds its activations, so old ones go;
  * one for gradients holds the most, and making it again costs about a step.
  */
-const MAX_SESSIONS: Readonly<Record<StepKind, number>> = { gradient: 1, loss: 2, logits: 2 };
+const MAX_STEPS: Readonly<Record<StepKind, number>> = { gradient: 1, loss: 2, logits: 2 };
+
+/** Both kernels together, measured at `tiny` (98 and 393 thousand elements, as fast without) and `small` (0.8 and 3 million). */
+const KERNELS_FROM = 512 * 1024;
 
 export type OnnxEngineOptions = {
   readonly spec: ModelSpec;
@@ -26,6 +28,8 @@ export type OnnxEngineOptions = {
   readonly threads: number;
   /** What runs the graph, the processor unless said otherwise; what it has no kernel for, the processor runs. */
   readonly provider?: Provider;
+  /** Elements from which values go to kernels of our own: with fewer, going from session to session takes longer than they save. */
+  readonly kernelsFrom?: number;
   /** Overrides of the session options, for benchmarks. */
   readonly session?: ort.InferenceSession.SessionOptions;
 };
@@ -35,46 +39,51 @@ export async function createOnnxEngine({
   layout,
   threads,
   provider = "cpu",
+  kernelsFrom = KERNELS_FROM,
   session = {},
 }: OnnxEngineOptions): Promise<Engine> {
   // ONNX Runtime itself would go on with the processor.
   const here = provider === "cpu" ? [provider] : await providersHere();
   if (!here.includes(provider))
     throw new Error(`this machine's ONNX Runtime has no ${provider}, only ${here.join(", ")}`);
-  const sessions: Readonly<Record<StepKind, Map<number, Promise<ort.InferenceSession>>>> = {
+  const steps: Readonly<Record<StepKind, Map<number, Promise<OnnxStep>>>> = {
     gradient: new Map(),
     loss: new Map(),
     logits: new Map(),
   };
   let params: Record<string, ort.Tensor> | undefined;
 
-  const modelOf = (kind: StepKind, batchSize: number): Uint8Array => {
-    const graph = lowerToOnnx(stepGraph(kind, spec, layout, batchSize));
-    return encodeModel(kind === "gradient" ? withSequenceFirst(graph) : graph);
+  const options: ort.InferenceSession.SessionOptions = {
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    executionMode: "sequential",
+    executionProviders: provider === "cpu" ? ["cpu"] : [provider, "cpu"],
+    // The lowering has done what helps; "all" would undo the transposes it made on purpose.
+    graphOptimizationLevel: "disabled",
+    // One block planned for all activations comes on top of the arena that the first run has filled without it: 40 MB more for
+    // a step of 768 tokens, and not measurably faster.
+    enableMemPattern: false,
+    logSeverityLevel: 3,
+    ...session,
   };
-  const sessionFor = async (kind: StepKind, batchSize: number): Promise<ort.InferenceSession> => {
-    const known = sessions[kind].get(batchSize);
-    sessions[kind].delete(batchSize);
-    const created =
-      known ??
-      ort.InferenceSession.create(modelOf(kind, batchSize), {
-        intraOpNumThreads: threads,
-        interOpNumThreads: 1,
-        executionMode: "sequential",
-        executionProviders: provider === "cpu" ? ["cpu"] : [provider, "cpu"],
-        // The lowering has done what helps; "all" would undo the transposes it made on purpose.
-        graphOptimizationLevel: "disabled",
-        // One block planned for all activations comes on top of the arena that the first run has filled without it: 40 MB more for
-        // a step of 768 tokens, and not measurably faster.
-        enableMemPattern: false,
-        logSeverityLevel: 3,
-        ...session,
-      });
-    sessions[kind].set(batchSize, created); // last = most recently used
-    const [oldest] = sessions[kind].keys();
-    if (sessions[kind].size > MAX_SESSIONS[kind] && oldest !== undefined) {
-      const evicted = sessions[kind].get(oldest);
-      sessions[kind].delete(oldest);
+  const create = async (kind: StepKind, batchSize: number): Promise<OnnxStep> => {
+    const graph = stepGraph(kind, spec, layout, batchSize);
+    try {
+      // On another device than the processor, values would have to come here and go back.
+      return await createOnnxStep(lowerToOnnx(graph, provider === "cpu" ? { kernelsFrom } : {}), options);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      return createOnnxStep(lowerToOnnx(graph), options);
+    }
+  };
+  const stepFor = async (kind: StepKind, batchSize: number): Promise<OnnxStep> => {
+    const created = steps[kind].get(batchSize) ?? create(kind, batchSize);
+    steps[kind].delete(batchSize);
+    steps[kind].set(batchSize, created); // last = most recently used
+    const [oldest] = steps[kind].keys();
+    if (steps[kind].size > MAX_STEPS[kind] && oldest !== undefined) {
+      const evicted = steps[kind].get(oldest);
+      steps[kind].delete(oldest);
       await (await evicted)?.release();
     }
     return created;
@@ -93,7 +102,7 @@ export async function createOnnxEngine({
     );
 
   // Fails here, not in the first step, where the machine cannot run ONNX Runtime.
-  await sessionFor("loss", 1);
+  await stepFor("loss", 1);
 
   return {
     backend: "onnx",
@@ -106,12 +115,11 @@ export async function createOnnxEngine({
 
     gradient: async (batch, gradient) => {
       const tokens = checkBatch(spec, batch);
-      const compiled = await sessionFor("gradient", batch.batchSize);
+      const step = await stepFor("gradient", batch.batchSize);
       // Should a run ever end without having written its outputs, this is what shows it.
       const loss = new Float32Array([Number.NaN]);
       clearPadding(layout, gradient);
-      await runInPlace(
-        compiled,
+      await step.run(
         { ...loaded(), ...tokenTensors(batch), ...maskTensors(spec, batch) },
         { loss: new ort.Tensor("float32", loss, []), ...views(GRADIENT, gradient) },
       );
@@ -120,22 +128,27 @@ export async function createOnnxEngine({
 
     loss: async (batch) => {
       const tokens = checkBatch(spec, batch);
-      const loss = new Float32Array(1);
-      const compiled = await sessionFor("loss", batch.batchSize);
-      await compiled.run({ ...loaded(), ...tokenTensors(batch) }, { loss: new ort.Tensor("float32", loss, []) });
+      const loss = new Float32Array([Number.NaN]);
+      const step = await stepFor("loss", batch.batchSize);
+      await step.run({ ...loaded(), ...tokenTensors(batch) }, { loss: new ort.Tensor("float32", loss, []) });
       return { lossSum: loss[0] ?? Number.NaN, tokens };
     },
 
     logits: async (inputs, batchSize) => {
       checkInputs(spec, inputs, batchSize);
-      const compiled = await sessionFor("logits", batchSize);
-      const { logits } = await compiled.run({ ...loaded(), inputs: new ort.Tensor("int32", inputs, [inputs.length]) });
-      return logits?.data as Float32Array;
+      const step = await stepFor("logits", batchSize);
+      const logits = new Float32Array(inputs.length * spec.vocabulary).fill(Number.NaN);
+      const shape = [inputs.length, spec.vocabulary];
+      await step.run(
+        { ...loaded(), inputs: new ort.Tensor("int32", inputs, [inputs.length]) },
+        { logits: new ort.Tensor("float32", logits, shape) },
+      );
+      return logits;
     },
 
     dispose: async () => {
-      for (const ofKind of Object.values(sessions)) {
-        for (const session of ofKind.values()) await (await session).release();
+      for (const ofKind of Object.values(steps)) {
+        for (const step of ofKind.values()) await (await step).release();
         ofKind.clear();
       }
     },

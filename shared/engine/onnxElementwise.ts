@@ -4,7 +4,9 @@
  */
 import { GELU_CUBIC, GELU_LINEAR } from "../model/ops/constants.ts";
 import type { GraphNode } from "./graph.ts";
+import { GELU_WITH_SLOPE, KERNELS, LANES, LAYER_NORM_GRAD } from "./onnxKernels.ts";
 import { divisorUpTo, type Lowering } from "./onnxLowering.ts";
+import { lowerProductTimes } from "./onnxProducts.ts";
 
 /** Elements of a chunk: 128 KiB, so that the four or so alive at once fit a 512 KiB second-level cache. */
 const CHUNK_ELEMENTS = 32 * 1024;
@@ -22,6 +24,11 @@ export function lowerGelu({ inputs: [x = -1], outputs: [y = -1] }: GraphNode, lo
   }
   const shape = lowering.shape(x);
   const size = shape.reduce((product, extent) => product * extent, 1);
+  if (size >= lowering.kernelsFrom && size % LANES === 0) {
+    const outputs = [lowering.target(y), lowering.share(`gelu slope ${x}`, () => lowering.fresh())];
+    lowering.emit(GELU_WITH_SLOPE, [name], { domain: KERNELS, outputs });
+    return;
+  }
   const chunk = divisorUpTo(size, CHUNK_ELEMENTS);
   const slice = [1, 1, chunk];
   const [stackedY = "", slope = ""] = lowering.scan(size / chunk, [{ name, slice }], [slice, slice], ([x = ""]) => {
@@ -38,6 +45,11 @@ export function lowerGelu({ inputs: [x = -1], outputs: [y = -1] }: GraphNode, lo
 
 export function lowerGeluGrad({ inputs: [dy = -1, x = -1], outputs: [dx = -1] }: GraphNode, lowering: Lowering): void {
   const slope = lowering.share(`gelu slope ${x}`, unseen);
+  const product = lowering.takeWaiting(dy, "BatchMatMul");
+  if (product) {
+    lowerProductTimes(product, slope, dx, lowering);
+    return;
+  }
   lowering.emit("Mul", [lowering.name(dy), slope], { outputs: [lowering.target(dx)] });
 }
 
@@ -53,12 +65,19 @@ export function lowerLayerNormGrad(
 ): void {
   const [rows = 0, width = 0] = lowering.shape(x);
   const gain = lowering.name(gainId);
-  const negativeMean = lowering.emit("Mul", [lowering.reshape(gain, [width, 1]), lowering.scalar(-1 / width)]);
+  const matrices = [dy, x, ...(addend === undefined ? [] : [addend])].map((id) => lowering.name(id));
   const statistics = lowering.share(`statistics ${x}`, (): string[] => unseen());
+  if (rows * width >= lowering.kernelsFrom && width % LANES === 0) {
+    const [dy = "", x = "", ...rest] = matrices;
+    const outputs = [lowering.target(dx), lowering.target(dGain)];
+    lowering.emit(LAYER_NORM_GRAD, [dy, x, gain, ...statistics, ...rest], { domain: KERNELS, outputs });
+    return;
+  }
+  const negativeMean = lowering.emit("Mul", [lowering.reshape(gain, [width, 1]), lowering.scalar(-1 / width)]);
   const chunk = divisorUpTo(rows, CHUNK_ELEMENTS / width);
   const matrix = [1, chunk, width];
   const inputs = [
-    ...[dy, x, ...(addend === undefined ? [] : [addend])].map((id) => ({ name: lowering.name(id), slice: matrix })),
+    ...matrices.map((name) => ({ name, slice: matrix })),
     ...statistics.map((name) => ({ name, slice: [chunk] })),
   ];
   const [stackedDx = "", parts = ""] = lowering.scan(rows / chunk, inputs, [matrix, [1, 1, width]], (slices) => {

@@ -12,8 +12,17 @@ export type EmitOptions = {
   readonly outputs?: readonly string[];
 };
 
+export type LoweringOptions = {
+  readonly rules: Readonly<Record<string, Rule>>;
+  /** Ops that are put off until the sum or the product they are part of, when that is their only use. */
+  readonly waits: ReadonlySet<string>;
+  /** Elements from which a value goes to a kernel of our own. */
+  readonly kernelsFrom: number;
+};
+
 export class Lowering {
   readonly graph: Graph;
+  readonly kernelsFrom: number;
   readonly #rules: Readonly<Record<string, Rule>>;
   readonly #waits: ReadonlySet<string>;
   readonly #uses: ReadonlyMap<ValueId, number>;
@@ -24,9 +33,9 @@ export class Lowering {
   readonly #shared = new Map<string, unknown>();
   #count = 0;
 
-  /** Ops in `waits` are put off until the sum they are part of, when that is their only use. */
-  constructor(graph: Graph, rules: Readonly<Record<string, Rule>>, waits: ReadonlySet<string>) {
+  constructor(graph: Graph, { rules, waits, kernelsFrom }: LoweringOptions) {
     this.graph = graph;
+    this.kernelsFrom = kernelsFrom;
     this.#rules = rules;
     this.#waits = waits;
     this.#uses = useCounts(graph);
@@ -38,7 +47,7 @@ export class Lowering {
     if (this.#waits.has(node.op) && this.#uses.get(output) === 1 && !this.#outputName(output)) {
       this.#waiting.set(output, node);
     } else {
-      this.#apply(node);
+      this.apply(node);
     }
   }
 
@@ -47,7 +56,7 @@ export class Lowering {
     const waiting = [...this.#waiting.values()].find(({ outputs }) => outputs.includes(id));
     if (waiting) {
       this.#waiting.delete(waiting.outputs[0] ?? -1);
-      this.#apply(waiting);
+      this.apply(waiting);
     }
     const name = this.#names.get(id);
     if (name !== undefined) return name;
@@ -153,7 +162,8 @@ export class Lowering {
     return { nodes: this.#nodes, inputs, outputs, constants: [...this.#constants.values()] };
   }
 
-  #apply(node: GraphNode): void {
+  /** By the rule of its op. */
+  apply(node: GraphNode): void {
     const rule = this.#rules[node.op];
     if (!rule) throw new Error(`op "${node.op}" has no ONNX lowering`);
     rule(node, this);
@@ -179,6 +189,16 @@ function floats(name: string, shape: readonly number[] = []): OnnxValue {
   return { name, type: "float32", shape };
 }
 
+export type ProductOptions = {
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  /** The rows come before the batches: [M, …, K] instead of […, M, K]. */
+  readonly rowsFirstA?: boolean;
+  readonly rowsFirstB?: boolean;
+  readonly alpha?: number;
+  readonly output?: string;
+};
+
 /** alpha·op(a)·op(b) for matrices or batches of them; FusedMatMul transposes by strides, without a copy. */
 export function product(
   lowering: Lowering,
@@ -186,14 +206,23 @@ export function product(
   {
     transA = false,
     transB = false,
+    rowsFirstA = false,
+    rowsFirstB = false,
     alpha = 1,
     output = lowering.fresh(),
-  }: { transA?: boolean; transB?: boolean; alpha?: number; output?: string },
+  }: ProductOptions,
 ): string {
-  if (!transA && !transB && alpha === 1) return lowering.emit("MatMul", [a, b], { outputs: [output] });
+  const isPlain = !transA && !transB && !rowsFirstA && !rowsFirstB && alpha === 1;
+  if (isPlain) return lowering.emit("MatMul", [a, b], { outputs: [output] });
   return lowering.emit("FusedMatMul", [a, b], {
     domain: "com.microsoft",
-    attributes: { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } },
+    attributes: {
+      transA: Number(transA),
+      transB: Number(transB),
+      transBatchA: Number(rowsFirstA),
+      transBatchB: Number(rowsFirstB),
+      alpha: { float: alpha },
+    },
     outputs: [output],
   });
 }

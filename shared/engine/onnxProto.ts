@@ -21,6 +21,9 @@ export type OnnxNode = {
 
 export type OnnxValue = { readonly name: string; readonly type: OnnxType; readonly shape: readonly number[] };
 
+/** A tensor whose shape ONNX Runtime finds out. */
+export type OnnxUnshaped = { readonly name: string; readonly type: OnnxType; readonly shape?: undefined };
+
 /** A list of tensors, empty or not. */
 export type OnnxSequence = { readonly name: string; readonly sequenceOf: OnnxType };
 
@@ -29,7 +32,7 @@ export type OnnxConstant = OnnxValue & { readonly values: readonly number[] };
 export type OnnxGraph = {
   readonly nodes: readonly OnnxNode[];
   readonly inputs: readonly OnnxValue[];
-  readonly outputs: readonly (OnnxValue | OnnxSequence)[];
+  readonly outputs: readonly (OnnxValue | OnnxUnshaped | OnnxSequence)[];
   readonly constants: readonly OnnxConstant[];
 };
 
@@ -94,9 +97,10 @@ function tensorProto({ name, type, shape, values }: OnnxConstant): Uint8Array {
   ]);
 }
 
-function valueProto({ name, type, shape }: OnnxValue): Uint8Array {
-  const dimensions = message(shape.map((extent) => bytesField(1, message([intField(1, extent)]))));
-  const tensor = message([intField(1, typeCodes[type]), bytesField(2, dimensions)]);
+function valueProto({ name, type, shape }: OnnxValue | OnnxUnshaped): Uint8Array {
+  const dimensions = shape?.map((extent) => bytesField(1, message([intField(1, extent)])));
+  const known = dimensions ? [bytesField(2, message(dimensions))] : [];
+  const tensor = message([intField(1, typeCodes[type]), ...known]);
   return message([textField(1, name), bytesField(2, message([bytesField(1, tensor)]))]);
 }
 

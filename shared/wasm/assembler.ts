@@ -8,9 +8,9 @@
 /** The bytes of an instruction with its operands before it. */
 export type Code = readonly number[];
 
-export type ValueType = "i32" | "f64" | "v128";
+export type ValueType = "i32" | "f32" | "f64" | "v128";
 
-const typeBytes: Readonly<Record<ValueType, number>> = { i32: 0x7f, f64: 0x7c, v128: 0x7b };
+const typeBytes: Readonly<Record<ValueType, number>> = { i32: 0x7f, f32: 0x7d, f64: 0x7c, v128: 0x7b };
 
 /** A parameter or a variable of a function. */
 export type Local = { readonly index: number };
@@ -71,10 +71,15 @@ export const i32: Readonly<Record<"ltU" | "add" | "mul" | "xor" | "shl" | "rotl"
   rotl: plain(0x77),
 };
 
+export const f32: Readonly<Record<"add" | "mul", Instruction>> = { add: plain(0x92), mul: plain(0x94) };
+
 export const f64: Readonly<Record<"add", Instruction>> = { add: plain(0xa0) };
 
 export const v128: {
+  readonly zero: Code;
   readonly load: Load;
+  /** The same quarter in all four. */
+  readonly load32Splat: Load;
   /** The lower half; the upper one is zero. */
   readonly load64Zero: Load;
   /** The lowest quarter; the others are zero. */
@@ -85,7 +90,9 @@ export const v128: {
   /** The lowest quarter. */
   readonly store32: Store;
 } = {
+  zero: [VECTOR, 0x0c, ...Array<number>(16).fill(0)],
   load: load([VECTOR, 0x00], 4),
+  load32Splat: load([VECTOR, 0x09], 2),
   load64Zero: load([VECTOR, 0x5d], 3),
   load32Zero: load([VECTOR, 0x5c], 2),
   store: vectorStore(0x0b, 4),
@@ -93,11 +100,27 @@ export const v128: {
   store32: vectorStore(0x5a, 2, [0]),
 };
 
-/** `demoteZero`: two f64 rounded to the lower two lanes. */
-export const f32x4: Readonly<Record<"add" | "sub" | "demoteZero", Instruction>> = {
+type FloatLanes = "splat" | "add" | "sub" | "mul" | "div" | "min" | "max" | "relaxedMadd";
+
+/** `demoteZero`: two f64 rounded to the lower two lanes. `relaxedMadd`: a·b + c, rounded once where the processor has that. */
+export const f32x4: Readonly<Record<FloatLanes | "demoteZero", Instruction>> & {
+  readonly extractLane: (value: Code, lane: number) => Code;
+} = {
+  splat: vector(0x13),
+  extractLane: (value, lane) => [...value, VECTOR, 0x1f, lane],
   add: vector(0xe4),
   sub: vector(0xe5),
+  mul: vector(0xe6),
+  div: vector(0xe7),
+  min: vector(0xe8),
+  max: vector(0xe9),
   demoteZero: vector(0x5e),
+  relaxedMadd: vector(0x105),
+};
+
+export const i32x4: Readonly<Record<"shl" | "add", Instruction>> = {
+  shl: vector(0xab),
+  add: vector(0xae),
 };
 
 /** `promoteLow`: the lower two f32 lanes, exactly. */

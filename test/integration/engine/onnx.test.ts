@@ -1,9 +1,11 @@
 import { expect, test } from "vitest";
+import { GELU_WITH_SLOPE, KERNELS } from "../../../shared/engine/onnxKernels.ts";
 import { gptTensors } from "../../../shared/model/gptTensors.ts";
 import { type ModelSpec, presets } from "../../../shared/model/spec.ts";
 import { layoutOf } from "../../../shared/numerics/layout.ts";
 import { createNodeEngine } from "../../../worker-node/engine.ts";
 import { createOnnxEngine } from "../../../worker-node/onnxEngine.ts";
+import { createOnnxStep } from "../../../worker-node/onnxStep.ts";
 import {
   type EngineCase,
   engineCase,
@@ -45,6 +47,43 @@ test("the same lease gives the same bits, twice and on another engine", async ()
     await engine.dispose();
   }
   for (const run of runs) expect(run).toEqual(runs[0]);
+});
+
+test("with kernels of our own between its sessions, gradients are those of ONNX Runtime's nodes alone, θ's next ones too", async () => {
+  for (const { spec, layout, params, batch } of [...engineCases, ...largeCases]) {
+    const [own, alone] = [0, Infinity].map((kernelsFrom) =>
+      createOnnxEngine({ spec, layout, threads: 1, kernelsFrom }),
+    );
+    const found: Float32Array[] = [];
+    for (const engine of [await own!, await alone!, await own!]) {
+      for (const theta of [params, params.map((value) => 0.9 * value)]) {
+        await engine.load(theta);
+        const gradient = new Float32Array(layout.length).fill(5);
+        await engine.gradient(batch, gradient);
+        found.push(gradient);
+      }
+    }
+    for (const [i, gradient] of found.entries()) expect(relativeL2(gradient, found[i % 2]!)).toBeLessThan(2e-6);
+    expect(found[4]).toEqual(found[0]);
+    expect(found[5]).toEqual(found[1]);
+    await (await own!).dispose();
+    await (await alone!).dispose();
+  }
+});
+
+test("a step with more between its parts than a memory holds is refused before memory is asked for", async () => {
+  const type = { type: "float32", shape: [40_000, 20_000] } as const;
+  const graph = {
+    nodes: [
+      { op: "Abs", inputs: ["x"], outputs: ["a"] },
+      { op: GELU_WITH_SLOPE, inputs: ["a"], outputs: ["b", "slope"], domain: KERNELS },
+      { op: "Mul", inputs: ["b", "slope"], outputs: ["z"] },
+    ],
+    inputs: [{ name: "x", ...type }],
+    outputs: [{ name: "z", ...type }],
+    constants: [],
+  };
+  await expect(createOnnxStep(graph, { graphOptimizationLevel: "disabled" })).rejects.toThrow(RangeError);
 });
 
 test("reads θ and writes gradients in place, in memory shared between threads, and sees θ change without a load", async () => {

@@ -1,4 +1,4 @@
-/** @file What the coordinator uses of WebAssembly's API, which Node has and neither `@types/node` nor TypeScript's `es2024` declares. */
+/** @file What we use of WebAssembly's API, which Node has and neither `@types/node` nor TypeScript's `es2024` declares. */
 
 declare namespace WebAssembly {
   class Memory {
