@@ -18,7 +18,7 @@ export function lowerToOnnx(graph: Graph, { kernelsFrom = Infinity }: { kernelsF
   return lowering.finish();
 }
 
-/** Ops that wait for the sum they are part of, when that is their only use. */
+/** Ops that wait for the sum or the product they are part of, when that is their only use. */
 const waits: ReadonlySet<string> = new Set([
   "BatchMatMul",
   "ManyhandsLayerNorm",

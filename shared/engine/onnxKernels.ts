@@ -16,7 +16,7 @@ export const GELU_WITH_SLOPE = "GeluWithSlope";
 /** Inputs dy [N, d], x [N, d], gain [d], mean [N], 1/σ [N] and, or not, what to add to dx; outputs dx, dGain. */
 export const LAYER_NORM_GRAD = "LayerNormGrad";
 
-/** Values lie at multiples of this, and have multiples of 4 elements. */
+/** Elements that are computed at once: values have a multiple of this. */
 export const LANES = 4;
 
 /** Bytes at the beginning of the memory that kernels use themselves. */
