@@ -68,9 +68,11 @@ export async function createOnnxEngine({
   };
   const create = async (kind: StepKind, batchSize: number): Promise<OnnxStep> => {
     const graph = stepGraph(kind, spec, layout, batchSize);
+    // On another device than the processor, values would have to come here and go back; and each session has threads of its own, which
+    // turn idly while the next one computes.
+    const kernels = provider === "cpu" && threads === 1 ? { kernelsFrom } : {};
     try {
-      // On another device than the processor, values would have to come here and go back.
-      return await createOnnxStep(lowerToOnnx(graph, provider === "cpu" ? { kernelsFrom } : {}), options);
+      return await createOnnxStep(lowerToOnnx(graph, kernels), options);
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       return createOnnxStep(lowerToOnnx(graph), options);
