@@ -8,7 +8,7 @@ import { createKernels, GELU_WITH_SLOPE, type Kernels } from "../shared/engine/o
 import { cutAtKernels, type KernelPart, type Part, type Passed, type SessionPart } from "../shared/engine/onnxParts.ts";
 import { encodeModel, type OnnxGraph, type OnnxValue } from "../shared/engine/onnxProto.ts";
 import { type Places, placesOf, sizeOf, SUMS } from "../shared/engine/onnxPlaces.ts";
-import { WASM_PAGE_BYTES } from "../shared/wasm/assembler.ts";
+import { MAX_WASM_PAGES, WASM_PAGE_BYTES } from "../shared/wasm/assembler.ts";
 import { runInPlace, withSequenceFirst } from "./inPlace.ts";
 
 type Tensors = Readonly<Record<string, ort.Tensor>>;
@@ -18,9 +18,6 @@ export type OnnxStep = {
   readonly run: (inputs: Tensors, outputs: Tensors) => Promise<void>;
   readonly release: () => Promise<void>;
 };
-
-/** Addresses have 32 bits. */
-const MAX_PAGES = 65_536;
 
 /** @throws RangeError when values between parts need more than 4 GiB. */
 export async function createOnnxStep(
@@ -47,7 +44,7 @@ export async function createOnnxStep(
       written.set(part, shapes);
     }
     places = placesOf(parts, values, graph);
-    if (places.bytes > MAX_PAGES * WASM_PAGE_BYTES)
+    if (places.bytes > MAX_WASM_PAGES * WASM_PAGE_BYTES)
       throw new RangeError(`${places.bytes} bytes between parts of a step`);
   } catch (error) {
     await release();

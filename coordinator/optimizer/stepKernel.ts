@@ -6,14 +6,11 @@
 import { forEachRun, type AdamWStep } from "../../shared/numerics/adamw.ts";
 import { FIRST_LANES, finishChunk, MULTIPLIER_A, MULTIPLIER_B, type HashLanes } from "../../shared/numerics/hash.ts";
 import type { ParamLayout } from "../../shared/numerics/layout.ts";
-import { defineFunction, encodeModule, f32x4, f64, f64x2, forRange, i32, local, v128, WASM_PAGE_BYTES } from "../../shared/wasm/assembler.ts"; // prettier-ignore
+import { defineFunction, encodeModule, f32x4, f64, f64x2, forRange, i32, local, MAX_WASM_PAGES, v128, WASM_PAGE_BYTES } from "../../shared/wasm/assembler.ts"; // prettier-ignore
 import type { Code, Load, Local, Store, WasmFunction } from "../../shared/wasm/assembler.ts";
 
 /** The arrays that a step works on, in the order of their memories' indices. */
 const arrays = ["total", "gradient", "master", "m", "v", "published0", "published1", "update"] as const;
-
-/** Addresses have 32 bits. */
-const MAX_PAGES = 65_536;
 
 /** Each array of the arena has a memory of its own, so that none shares the 4 GiB of a memory with others. */
 export type KernelArray = (typeof arrays)[number];
@@ -47,7 +44,7 @@ function startOf(array: KernelArray): number {
 export function arrayMemory(array: KernelArray, bytes: number): { memory: WebAssembly.Memory; start: number } {
   const start = startOf(array);
   const pages = Math.ceil((start + bytes) / WASM_PAGE_BYTES);
-  if (pages > MAX_PAGES) throw new RangeError(`${array} of ${bytes} bytes, a memory has 4 GiB`);
+  if (pages > MAX_WASM_PAGES) throw new RangeError(`${array} of ${bytes} bytes, a memory has 4 GiB`);
   return { memory: new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true }), start };
 }
 

@@ -10,7 +10,7 @@ import { divisorUpTo, type Lowering, product } from "./onnxLowering.ts";
 /** Bytes of all scores below which the batch goes at once: a second-level cache and what a core gets of the third. */
 const WHOLE_BATCH_BYTES = 2 * 1024 * 1024;
 
-/** Bytes of all probabilities of a step up to which they are kept for the gradient: beyond that, computing them again is no loss. */
+/** Bytes of all probabilities of a step up to which they are kept for the gradient: beyond that, memory is worth more than 1 or 2 % of a step. */
 const KEPT_BYTES = 64 * 1024 * 1024;
 
 const ATTENTION_GRAD = "ManyhandsAttentionGrad";
@@ -99,8 +99,8 @@ export function lowerAttentionGrad(
 }
 
 /**
- * dy and out [B, T, H, e] → dqkv [B, T, 3, H, e], of a single one without B. Σ_keys p∘dp of the softmax's gradient is dy·out of each query and head: s times
- * less to sum.
+ * dy and out [B, T, H, e] → dqkv [B, T, 3, H, e], of a single one without B. Σ_keys p∘dp of the softmax's gradient is dy·out of each
+ * query and head: s times less to sum.
  */
 function backward(
   lowering: Lowering,
@@ -113,7 +113,7 @@ function backward(
   const headRows = single ? 1 : 2;
   const products = lowering.emit("Mul", [dy, out]);
   const sumOfRows = lowering.emit("ReduceSum", [products, lowering.constant("int64", [1], [-1])]);
-  const sums = split(lowering, swapHeads(lowering, sumOfRows, single), single ? 1 : 2, blocks.length); // [B, H, t, 1]
+  const sums = split(lowering, swapHeads(lowering, sumOfRows, single), headRows, blocks.length); // [B, H, t, 1]
   const dOuts = split(lowering, single ? dy : swapHeads(lowering, dy, false), rows, blocks.length);
   const dq: string[] = [];
   const dk: string[][] = [];

@@ -71,6 +71,8 @@ function sessionPart(
   const reads = new Map<string, Passed>();
   const writes = new Map<string, Passed>();
   const dropped = new Set<OnnxNode>();
+  /** What has its one way in or out already. */
+  const passed = new Set<string>();
   for (const node of group) {
     if (node.op !== "Reshape") continue;
     const [source = "", shapeName = ""] = node.inputs;
@@ -78,9 +80,17 @@ function sessionPart(
     const shape = known.get(shapeName)?.values ?? [];
     if (shape.length === 0 || shape.some((extent) => extent < 1) || known.has(source)) continue;
     if (!made.has(source) && !given.has(source) && !needed.has(result)) {
+      passed.add(result);
       reads.set(result, { name: source, shape });
       dropped.add(node);
-    } else if (made.has(source) && !needed.has(source) && needed.has(result) && !given.has(result)) {
+    } else if (
+      made.has(source) &&
+      !passed.has(source) &&
+      !needed.has(source) &&
+      needed.has(result) &&
+      !given.has(result)
+    ) {
+      passed.add(source);
       writes.set(source, { name: result, shape });
       if (!group.some((other) => namesRead(other).includes(result))) dropped.add(node);
     }

@@ -26,6 +26,9 @@ export type WasmFunction = {
 /** 64 KiB: memories have whole pages. */
 export const WASM_PAGE_BYTES = 65_536;
 
+/** Addresses have 32 bits. */
+export const MAX_WASM_PAGES = 65_536;
+
 const VECTOR = 0xfd;
 
 export type Instruction = (...operands: Code[]) => Code;

@@ -54,6 +54,24 @@ test("what a part gets or hands on in another shape is passed in that shape, not
   });
 });
 
+test("a value that is passed in two shapes, or through a part, has a producer for each", () => {
+  const graph = chain([
+    { op: "Mul", inputs: ["x", "x"], outputs: ["a"] },
+    { op: "Reshape", inputs: ["a", "flat"], outputs: ["b"] },
+    { op: "Reshape", inputs: ["a", "square"], outputs: ["c"] },
+    gelu("b", "y", "slope"),
+    { op: "Reshape", inputs: ["slope", "flat"], outputs: ["d"] },
+    { op: "Reshape", inputs: ["d", "square"], outputs: ["e"] },
+    gelu("c", "y2", "slope2"),
+    { op: "Sum", inputs: ["y", "e", "y2", "slope2"], outputs: ["z"] },
+  ]);
+  for (const part of cutAtKernels(graph)) {
+    if (part.kind === "kernel") continue;
+    const made = part.nodes.flatMap(({ outputs }) => outputs);
+    expect(made).toEqual(expect.arrayContaining(part.writes.map((_, i) => `out${i}`)));
+  }
+});
+
 test("a value's place is its own until its last reader is done, then another's", () => {
   const graph = chain([
     gelu("x", "a", "da"),
